@@ -1,0 +1,582 @@
+"""Everything about talking to Drift: asking, trying again, reading answers and errors."""
+
+from __future__ import annotations
+
+import datetime as dt
+import email.utils
+import itertools
+import random
+import socket
+import ssl
+import sys
+import threading
+import time
+from functools import cached_property
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+import backoff
+import requests
+from requests.adapters import HTTPAdapter
+from requests_ratelimiter import LimiterAdapter
+from singer_sdk import RESTStream
+from singer_sdk.authenticators import BearerTokenAuthenticator
+from singer_sdk.exceptions import FatalAPIError, RetriableAPIError
+from singer_sdk.helpers.jsonpath import extract_jsonpath
+
+if sys.version_info >= (3, 12):
+    from typing import override
+else:
+    from typing_extensions import override
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator, Mapping
+
+    from backoff.types import Details
+    from singer_sdk import Tap
+    from singer_sdk.helpers.types import Auth, Context, RequestFunc
+
+_E = TypeVar("_E", bound=BaseException)
+
+LONGEST_BACKOFF = 60.0
+"""Seconds that a retry waits at the most where Drift does not say how long."""
+
+LONGEST_RETRY_AFTER = 300.0
+"""Seconds that a retry waits at the most where Drift does say how long."""
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+_STATUS_OF_ERROR_TYPE = {
+    "validation_error": HTTPStatus.BAD_REQUEST,
+    "authentication_error": HTTPStatus.FORBIDDEN,
+    "not_found": HTTPStatus.NOT_FOUND,
+    "rate_limit": HTTPStatus.TOO_MANY_REQUESTS,
+    "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+"""Drift's error types, for errors that arrive with status 200 (Drift's page on errors)."""
+
+
+class DriftError(FatalAPIError):
+    """Drift, or what stands in its place, gave an answer that asking again won't mend.
+
+    Attributes:
+        status: The HTTP status that the answer amounts to; `None` if there was none.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        """Keep the status beside the message.
+
+        Args:
+            message: What was asked, what Drift answered, and what to do.
+            status: The HTTP status that the answer amounts to.
+        """
+        super().__init__(message)
+        self.status = status
+
+
+class TooSlowError(RetriableAPIError):
+    """No whole answer in time, or a 5xx: asking for less may help where asking again doesn't."""
+
+
+class DriftSession(requests.Session):
+    """The connections to Drift, shared by all streams and workers of a run.
+
+    It holds what must hold for all of them together: the requests per minute, and the pause that
+    Drift asks for.
+    """
+
+    def __init__(self, api_url: str, *, connections: int, requests_per_minute: int | None) -> None:
+        """Set up connections; none is opened yet.
+
+        Args:
+            api_url: The base URL of the API.
+            connections: How many connections are kept open.
+            requests_per_minute: The most requests in any minute; `None` for no limit.
+        """
+        super().__init__()
+        self._go_on_at = 0.0
+        self.mount(
+            api_url,
+            LimiterAdapter(
+                per_minute=requests_per_minute, limit_statuses=(), pool_maxsize=connections
+            )
+            if requests_per_minute
+            else HTTPAdapter(pool_maxsize=connections),
+        )
+
+    def pause(self, seconds: float) -> None:
+        """Let no request start within the next `seconds`."""
+        self._go_on_at = max(self._go_on_at, time.monotonic() + seconds)
+
+    @override
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        while (wait := self._go_on_at - time.monotonic()) > 0:
+            time.sleep(wait)
+        return super().send(request, **kwargs)
+
+
+class DriftStream(RESTStream[str]):
+    """A stream of Drift's REST API.
+
+    A subclass declares `path`, `records_jsonpath` and `scope`; rows leave it shaped as its schema
+    says.
+    """
+
+    scope: str
+    """The scope that a token needs for this stream (Drift's page on authentication)."""
+
+    def __init__(self, tap: Tap, session: DriftSession) -> None:
+        """Create the stream.
+
+        Args:
+            tap: The tap that it belongs to.
+            session: The connections that all streams share.
+        """
+        super().__init__(tap)
+        self._requests_session = session
+        self._session = session
+        self._counting = threading.Lock()
+        self._warned: set[str] = set()
+        self.requests_made = 0
+        self.failed = False
+
+    @property
+    @override
+    def url_base(self) -> str:
+        return str(self.config["api_url"]).rstrip("/")
+
+    @cached_property
+    @override
+    def authenticator(self) -> Auth:
+        return BearerTokenAuthenticator(token=self.config["access_token"])
+
+    @property
+    @override
+    def timeout(self) -> int:
+        return int(self.config["request_timeout"])
+
+    # Records
+
+    @override
+    def get_records(self, context: Context | None) -> Iterator[dict[str, Any]]:
+        """Read the stream; say what went wrong if it can't be read to its end.
+
+        An error ends this stream alone: the others still run, and `failed` tells the tap.
+
+        Args:
+            context: Not used: no stream of this tap has partitions.
+
+        Yields:
+            Rows, shaped as the schema says.
+        """
+        try:
+            yield from self.read_records()
+        except (FatalAPIError, RetriableAPIError) as error:
+            if self.ABORT_AT_RECORD_COUNT is not None and self.selected_by_default:
+                raise  # a connection test (--test) is to fail
+            self.failed = True
+            self.logger.error("%s: %s", self.name, error)  # noqa: TRY400  (a traceback tells users nothing)
+
+    def read_records(self) -> Iterator[dict[str, Any]]:
+        """Read all rows of the stream, page after page.
+
+        Yields:
+            Rows, shaped as the schema says.
+        """
+        for row in self.request_records(None):
+            yield self.conform(row)
+
+    @override
+    def parse_response(self, response: requests.Response) -> Iterable[dict[str, Any]]:
+        return self.rows(response.json(), self.records_jsonpath)
+
+    def rows(self, body: Any, jsonpath: str) -> list[dict[str, Any]]:
+        """Find the rows in an answer.
+
+        Args:
+            body: The JSON document that Drift answered with.
+            jsonpath: Where the list of rows stands in it, ending in `[*]`.
+
+        Returns:
+            The rows as Drift sent them.
+
+        Raises:
+            DriftError: There is no list at that place, or it holds something else than objects.
+        """
+        place = jsonpath.removesuffix("[*]")
+        found = next(extract_jsonpath(place, body), None)
+        if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+            msg = (
+                f"the answer has no list of objects at {place}, so it is not what Drift documents. "
+                "Nothing was skipped: the next run asks again."
+            )
+            raise DriftError(msg)
+        return found
+
+    def conform(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Shape a row as the schema says.
+
+        Fields that the schema does not know, and values that can't be read as what it asks for,
+        are left out with one warning each per run. Missing fields stay missing.
+
+        Args:
+            row: A row as Drift sent it.
+
+        Returns:
+            A new row.
+
+        Raises:
+            DriftError: The row has no key.
+        """
+        record: dict[str, Any] = conformed(row, self.schema, self._warn_once)
+        for key in self.primary_keys:
+            if record.get(key) is None:
+                msg = f"Drift sent a row without a usable {key}, which is its key."
+                raise DriftError(msg)
+        return record
+
+    def _warn_once(self, field: str, trouble: str) -> None:
+        warning = f"{self.name}: the field {field} {trouble} and is left out."
+        if warning not in self._warned:
+            self._warned.add(warning)
+            self.logger.warning(warning)
+
+    # Requests
+
+    def ask(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
+        """Ask Drift for one thing, again and again if need be.
+
+        Args:
+            path: The path below `api_url`.
+            params: Query parameters; a list gives a parameter several times.
+
+        Returns:
+            The JSON document that Drift answered with.
+
+        Raises:
+            DriftError: Drift refused.
+            RetriableAPIError: Drift could not be reached or could not answer, and the retries
+                are used up. It is a `TooSlowError` where asking for less may help.
+        """
+        request = self.build_prepared_request(
+            method="GET",
+            url=self.url_base + path,
+            params=params,
+            headers=self.http_headers,
+        )
+        return self.request_decorator(self._request)(request, None).json()
+
+    # The SDK's own, which is private, logs every request, ignores REQUESTS_CA_BUNDLE, and leaves
+    # errors of the network as they are; request_records() of both supported SDKs calls it.
+    @override
+    def _request(
+        self,
+        prepared_request: requests.PreparedRequest,
+        context: Context | None = None,
+    ) -> requests.Response:
+        session, url = self.requests_session, str(prepared_request.url)
+        what = f"GET {urlsplit(url).path}"
+        with self._counting:
+            self.requests_made += 1
+        try:
+            response = session.send(
+                prepared_request,
+                timeout=self.timeout,
+                allow_redirects=False,
+                **session.merge_environment_settings(url, {}, None, None, None),
+            )
+        except requests.RequestException as error:
+            raise self._network_error(error, what, urlsplit(url).hostname) from None
+        self.validate_response(response)
+        return response
+
+    def _network_error(
+        self,
+        error: requests.RequestException,
+        what: str,
+        host: str | None,
+    ) -> FatalAPIError | RetriableAPIError:
+        if (certificate := _cause(error, ssl.SSLError)) is not None:
+            reason = getattr(certificate, "verify_message", "") or certificate.reason
+            return DriftError(
+                f"{what}: the connection to {host} is not safe ({reason}), so the token was not "
+                "sent. Is api_url right, and does this machine trust the right certificates?"
+            )
+        if _cause(error, socket.gaierror) is not None:
+            return RetriableAPIError(
+                f"{what}: the host name {host} can't be resolved. Is api_url right, is this "
+                "machine online, and is Drift still there?"
+            )
+        if isinstance(error, requests.ConnectTimeout):
+            return RetriableAPIError(f"{what}: no connection to {host} within {self.timeout} s.")
+        if isinstance(error, requests.Timeout) or _cause(error, TimeoutError) is not None:
+            return TooSlowError(f"{what}: no answer within {self.timeout} s (request_timeout).")
+        if _cause(error, ConnectionRefusedError) is not None:
+            return RetriableAPIError(f"{what}: {host} refused the connection.")
+        return TooSlowError(f"{what}: the connection to {host} broke off in the middle.")
+
+    @override
+    def validate_response(self, response: requests.Response) -> None:
+        """Tell good answers from errors.
+
+        Drift documents two shapes of error, `{"error": {...}}` and `{"errors": [{...}]}`; either
+        is an error on any status.
+
+        Args:
+            response: What came back.
+
+        Raises:
+            DriftError: Asking again won't help.
+            RetriableAPIError: Asking again may help; a `TooSlowError` if asking for less may too.
+        """
+        try:
+            body = response.json()
+        except requests.JSONDecodeError:
+            body = None
+        complaint, error_type = self._complaint(body)
+        status = response.status_code
+        if complaint and status < HTTPStatus.BAD_REQUEST:
+            status = _STATUS_OF_ERROR_TYPE.get(error_type, HTTPStatus.BAD_REQUEST)
+        if status == HTTPStatus.OK and body is not None:
+            return
+
+        what = f"GET {urlsplit(response.url).path}: Drift answered {status}"
+        if complaint:
+            what = f"{what} ({complaint})"
+        elif body is None:
+            kind = response.headers.get("Content-Type", "").partition(";")[0] or "nothing"
+            what = f"{what} with {kind} instead of JSON"
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            msg = f"{what}. Fewer may be asked for with requests_per_minute or concurrency."
+            raise RetriableAPIError(msg, response)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            msg = f"{what}."
+            raise TooSlowError(msg, response)
+        if status < HTTPStatus.MULTIPLE_CHOICES:
+            msg = f"{what}. Does a proxy or a login page stand between, or is the API gone?"
+            raise RetriableAPIError(msg, response)
+        msg = f"{what}. {self._advice(status, response)}"
+        raise DriftError(msg, status)
+
+    def _complaint(self, body: Any) -> tuple[str, str]:
+        """Read an error from an answer: one line for the user, and Drift's type of it."""
+        errors = (body.get("error") or body.get("errors")) if isinstance(body, dict) else None
+        if not errors:
+            return "", ""
+        first = errors[0] if isinstance(errors, list) else errors
+        if not isinstance(first, dict):
+            return "an error in no documented shape", ""
+        said = [str(first[key]) for key in ("type", "message") if first.get(key)]
+        if first.get("param"):
+            said.append(f"parameter {first['param']}")
+        line = " ".join(": ".join(said).split()) or "an error without type and message"
+        return line.replace(self.config["access_token"], "***")[:300], str(first.get("type"))
+
+    def _advice(self, status: int, response: requests.Response) -> str:
+        if status < HTTPStatus.BAD_REQUEST:
+            host = urlsplit(response.headers.get("Location", "")).hostname or "the same host"
+            return (
+                f"That redirects to {host}, and redirects are not followed, so that the token "
+                "reaches no other host. Is api_url right, and is Drift still there?"
+            )
+        if status == HTTPStatus.UNAUTHORIZED:
+            return (
+                "The access token is wrong, has expired or was revoked: create one on "
+                "dev.drift.com and set access_token."
+            )
+        if status == HTTPStatus.FORBIDDEN:
+            return (
+                f"The token may lack the scope {self.scope}. Scopes are fixed when a token is "
+                "granted: add the scope to the app on dev.drift.com, then create a new token."
+            )
+        if status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
+            return "Is api_url right, and is this API still there?"
+        return "This looks like a bug of the tap or a change of the API: please report it."
+
+    # Retries
+
+    @override
+    def request_decorator(self, func: RequestFunc) -> RequestFunc:
+        """Retry what may be retried, and log each retry once (the SDK's logs it twice).
+
+        Args:
+            func: Sends a request; raises `RetriableAPIError` where another try may help.
+
+        Returns:
+            The same with retries.
+        """
+        return backoff.on_exception(  # type: ignore[no-any-return,unused-ignore]
+            self.backoff_wait_generator,
+            RetriableAPIError,
+            max_tries=self.backoff_max_tries(),
+            jitter=None,
+            on_backoff=self.backoff_handler,
+            logger=None,
+        )(func)
+
+    @override
+    def backoff_max_tries(self) -> int:
+        return int(self.config["max_retries"]) + 1
+
+    @override
+    def backoff_wait_generator(self) -> Generator[float, Any, None]:
+        """Say how long each retry waits.
+
+        Yields:
+            Seconds: what Drift asks for in `Retry-After`, else a jittered 0.5, 1, 2, 4, ...
+        """
+        error = yield 0.0
+        for doublings in itertools.count(-1):
+            growing = min(2.0**doublings, LONGEST_BACKOFF) * random.uniform(0.75, 1.25)  # noqa: S311
+            asked = retry_after(error.response)
+            error = yield growing if asked is None else asked
+
+    @override
+    def backoff_handler(self, details: Details) -> None:
+        """Log a retry, and while Drift asks to wait, let every worker wait.
+
+        Args:
+            details: What the `backoff` library knows about the attempt.
+        """
+        error, wait = details.get("exception"), details.get("wait", 0.0)
+        response = getattr(error, "response", None)
+        if response is not None and (
+            response.status_code == HTTPStatus.TOO_MANY_REQUESTS
+            or retry_after(response) is not None
+        ):
+            self._session.pause(wait)
+        self.logger.warning(
+            "%s: %s Trying again in %.1f s (%d of %d).",
+            self.name,
+            error,
+            wait,
+            details.get("tries"),
+            self.config["max_retries"],
+        )
+
+
+def retry_after(response: requests.Response | None) -> float | None:
+    """Read how long Drift asks to wait.
+
+    Args:
+        response: An answer; `None` if there was none.
+
+    Returns:
+        Seconds, between 0 and `LONGEST_RETRY_AFTER`; `None` if Drift does not say.
+    """
+    asked = None if response is None else response.headers.get("Retry-After")
+    if asked is None:
+        return None
+    try:
+        seconds = float(asked)
+    except ValueError:
+        try:
+            until = email.utils.parsedate_to_datetime(asked)
+        except ValueError:
+            return None
+        seconds = until.timestamp() - time.time()
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
+
+
+def rfc3339(value: float | str) -> str:
+    """Write a time the way it leaves the tap, so that times compare as strings do.
+
+    Args:
+        value: Milliseconds since 1970 (a number, or its digits), or an ISO 8601 text, which is
+            taken as UTC if it names no zone.
+
+    Returns:
+        RFC 3339 in UTC with three decimals and a `Z`, such as `2009-03-24T19:26:23.451Z`.
+
+    Raises:
+        ValueError: The value is no time, or one that no calendar has.
+    """
+    if isinstance(value, str) and not value.isdigit():
+        time_ = dt.datetime.fromisoformat(value)
+        time_ = time_.astimezone(dt.UTC) if time_.tzinfo else time_.replace(tzinfo=dt.UTC)
+    else:
+        try:
+            time_ = _EPOCH + dt.timedelta(milliseconds=integer(value))
+        except OverflowError as error:
+            raise ValueError(value) from error
+    return time_.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def integer(value: Any) -> int:
+    """Read a whole number.
+
+    Args:
+        value: A whole number, or its digits as Drift sends them in some places.
+
+    Returns:
+        The number.
+
+    Raises:
+        ValueError: It is none.
+    """
+    whole = value.is_integer() if isinstance(value, float) else isinstance(value, (int, str))
+    if isinstance(value, bool) or not whole:
+        raise ValueError(value)
+    return int(value)
+
+
+def conformed(value: Any, schema: Mapping[str, Any], warn: Any, path: str = "") -> Any:
+    """Shape a JSON value as a schema says, where that loses nothing.
+
+    Args:
+        value: The value.
+        schema: A JSON schema: `type`, `format`, `properties`, `items`.
+        warn: Called with the path of a field that is left out, and why.
+        path: The path of the value, dotted; empty for a whole row.
+
+    Returns:
+        The value, shaped: times as text, digits as numbers where numbers are due, numbers as text
+        where text is due.
+
+    Raises:
+        ValueError: The value is nothing that the schema allows.
+    """
+    types = schema.get("type")
+    if value is None or types is None:
+        return value
+    if isinstance(value, dict) and "object" in types:
+        properties = schema.get("properties")
+        if properties is None:
+            return value
+        shaped = {}
+        for name, field in value.items():
+            field_path = f"{path}.{name}" if path else name
+            if name not in properties:
+                warn(field_path, "is not known to this version of the tap")
+                continue
+            try:
+                shaped[name] = conformed(field, properties[name], warn, field_path)
+            except ValueError:
+                warn(field_path, "is not of the documented type")
+        return shaped
+    if isinstance(value, list) and "array" in types:
+        return [conformed(item, schema.get("items", {}), warn, f"{path}[]") for item in value]
+    return _scalar(value, schema, types)
+
+
+def _scalar(value: Any, schema: Mapping[str, Any], types: list[str]) -> Any:
+    if isinstance(value, (dict, list)):
+        raise ValueError(value)  # noqa: TRY004  (one error for all that does not fit)
+    if "boolean" in types and isinstance(value, bool):
+        return value
+    if "integer" in types:
+        return integer(value)
+    if "string" in types and not isinstance(value, bool):
+        return rfc3339(value) if schema.get("format") == "date-time" else str(value)
+    raise ValueError(value)
+
+
+def _cause(error: BaseException, kind: type[_E]) -> _E | None:
+    """Find an error of a kind among those that led to another."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, kind):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None

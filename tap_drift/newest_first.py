@@ -1,0 +1,533 @@
+"""The walk down a list that comes newest first: stop early, checkpoint, resume.
+
+Drift's `/conversations/list` puts the most recently updated conversation first and offers no
+"since". A walk goes from the *top* (the newest row of its first page) down to the *floor* (where
+the last finished walk began). Only when it has arrived does the bookmark move, and then to the
+top; until then, STATE says after each page how far the walk is, so that the next run goes on
+there, having seen proof that nothing slipped through in between.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import sys
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import msgspec
+from singer_sdk.helpers.jsonpath import extract_jsonpath
+from singer_sdk.singerlib.catalog import REPLICATION_FULL_TABLE
+
+from tap_drift.client import DriftError, DriftStream, TooSlowError, integer, rfc3339
+
+if sys.version_info >= (3, 12):
+    from typing import override
+else:
+    from typing_extensions import override
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from singer_sdk.helpers.types import Context
+
+STATUS_IDS = {"open": 1, "closed": 2, "pending": 3}
+"""Drift's numbers for the statuses that its list can be filtered by (Drift's page on the list)."""
+
+RETURNS_TOLERATED = 3
+"""How often a walk may come back to a cursor: the list moves, but it must not go in circles."""
+
+SECONDS_BETWEEN_REPORTS = 30.0
+
+_REFUSALS = {
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.GONE,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+}
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A row's place in the list: rows are ordered by time, and two places are the same row."""
+
+    id: int
+    updatedAt: str  # noqa: N815  (Drift's name)
+
+
+class Covers(msgspec.Struct, frozen=True):
+    """What a bookmark vouches for. `None` means no limit."""
+
+    statuses: tuple[str, ...] | None = None
+    start_date: str | None = None
+
+    def includes(self, other: Covers) -> bool:
+        """Tell whether what `other` asks for is vouched for."""
+        statuses = self.statuses is None or (
+            other.statuses is not None and set(other.statuses) <= set(self.statuses)
+        )
+        start_date = self.start_date is None or (
+            other.start_date is not None and other.start_date >= self.start_date
+        )
+        return statuses and start_date
+
+
+class Walk(msgspec.Struct, frozen=True):
+    """A walk under way: the cursor that its last finished page was asked with, and its last row."""
+
+    cursor: str | None
+    top: str | None
+    last: Place | None
+
+
+class Bookmark(msgspec.Struct, frozen=True):
+    """The state of a stream. All keys are always written: Meltano merges states."""
+
+    replication_key: str | None = None
+    replication_key_value: str | None = None
+    covers: Covers = Covers()
+    walk: Walk | None = None
+
+
+class Row(NamedTuple):
+    """A row of the list."""
+
+    place: Place | None
+    """Where it stands; `None` if neither it nor a row before it has a time."""
+
+    timed: bool
+    """Whether the time is its own; a row without one stands where the row before it does."""
+
+    fields: dict[str, Any]
+    """The row as Drift sent it."""
+
+
+class Page(NamedTuple):
+    """One answer of the list."""
+
+    rows: list[Row]
+    next: str | None
+    """The cursor of the page below; `None` at the end of the list."""
+
+    @property
+    def places(self) -> list[Place]:
+        """The places of the rows that have a time, in Drift's order."""
+        return [row.place for row in self.rows if row.place and row.timed]
+
+    @property
+    def is_sorted(self) -> bool:
+        """Whether the rows come newest first."""
+        return all(a.updatedAt >= b.updatedAt for a, b in itertools.pairwise(self.places))
+
+    def joins(self, last: Place | None) -> bool:
+        """Tell whether nothing can be missing between `last` and this page.
+
+        It begins above `last`, or `last` is on it, unchanged. That its first row is no older
+        would not do: of rows that share one time, some could be skipped.
+        """
+        places = self.places
+        return (
+            last is not None
+            and bool(places)
+            and (places[0].updatedAt > last.updatedAt or last in places)
+        )
+
+
+class LostPlaceError(Exception):
+    """A walk can't tell where it was, so it has to begin again at the head of the list."""
+
+
+class NewestFirstStream(DriftStream):
+    """A stream that is fed by the list of conversations, newest first.
+
+    A subclass turns the rows of a page into records; this class decides which rows those are, when
+    to stop, and what STATE says.
+    """
+
+    path = "/conversations/list"
+    records_jsonpath = "$.data[*]"
+    next_page_token_jsonpath = "$.pagination.next"  # noqa: S105
+    scope = "conversation_read"
+
+    list_records_jsonpath: ClassVar[str] = "$.data[*]"
+
+    def records_of(self, rows: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+        """Turn rows of the list into records of this stream.
+
+        Args:
+            rows: Conversations as the list has them.
+
+        Returns:
+            Records, shaped as the schema says, in the order of the rows.
+        """
+        return map(self.conform, rows)
+
+    # What the SDK would do to the state of a stream, and what the walk does instead. All three
+    # hooks have been in the SDK, with these names, since before the oldest that is supported.
+
+    @override
+    def _increment_stream_state(
+        self, latest_record: Any, *, context: Context | None = None
+    ) -> None:
+        """Do nothing: the newest record comes first, so it is no bookmark."""
+
+    @override
+    def _write_starting_replication_value(self, context: Context | None) -> None:
+        """Do nothing: it would add a key to the state that Meltano never forgets."""
+
+    @override
+    def get_replication_key_signpost(self, context: Context | None = None) -> None:
+        """Return nothing: the bookmark is a time of Drift's, not of this machine's clock."""
+
+    @property
+    def bookmark(self) -> Bookmark:
+        """The state of the stream.
+
+        Setting it writes a STATE message. In BATCH mode the SDK writes it later, when the records
+        that it vouches for are out too.
+
+        Raises:
+            DriftError: What the state says is damaged.
+        """
+        try:
+            bookmark = msgspec.convert(self.stream_state, Bookmark)
+            times = [bookmark.replication_key_value, bookmark.covers.start_date]
+            if walk := bookmark.walk:
+                times += [walk.top, walk.last.updatedAt if walk.last else None]
+            for time_ in filter(None, times):
+                rfc3339(time_)
+        except (msgspec.ValidationError, ValueError) as error:
+            msg = (
+                f"the state of this stream is damaged ({error}). Restore an older state, or remove "
+                f"bookmarks.{self.name} from it to read the stream from the start."
+            )
+            raise DriftError(msg) from None
+        value = bookmark.replication_key_value
+        return msgspec.structs.replace(bookmark, replication_key_value=value and rfc3339(value))
+
+    @bookmark.setter
+    def bookmark(self, bookmark: Bookmark) -> None:
+        # One assignment, so that a signal in between finds the old state or the new.
+        self.tap_state["bookmarks"][self.name] = msgspec.to_builtins(bookmark)
+        if self.get_batch_config(self.config) is None:
+            self.state_manager.is_flushed = False
+            self._write_state_message()
+
+    # Walks
+
+    @override
+    def read_records(self) -> Iterator[dict[str, Any]]:
+        """Finish the walk that an earlier run began, if any; then walk from the head of the list.
+
+        Yields:
+            Records, shaped as the schema says.
+
+        Raises:
+            DriftError: Drift refuses, the state is damaged, or the list goes in circles.
+        """
+        self._in_order = True
+        self._page_size = int(self.config["page_size"])
+        self._pages_until_growth = self._patience = 3
+        self._records_read = 0
+        self._oldest: str | None = None
+        self._floor: str | None = None
+        self._reported_at = time.monotonic()
+        if self.replication_method == REPLICATION_FULL_TABLE:
+            self.stream_state.clear()
+            self.logger.info("%s: reading everything, as the catalog asks for.", self.name)
+            walk = None
+        else:
+            walk = self._begin(self.bookmark)
+        for _ in range(RETURNS_TOLERATED + 1):
+            try:
+                yield from self._walk(walk)
+            except LostPlaceError as error:
+                self.logger.warning(
+                    "%s: %s Starting over from the head of the list, so that nothing is lost.",
+                    self.name,
+                    error,
+                )
+            else:
+                if walk is None:
+                    self._report()
+                    return
+            walk = None
+        msg = "the list changes faster than it can be read. The next run tries again."
+        raise DriftError(msg)
+
+    def _begin(self, bookmark: Bookmark) -> Walk | None:
+        """Hold what the state vouches for against what this run asks for.
+
+        Returns:
+            The walk to finish first, if there is one.
+        """
+        statuses, start_date = self.config.get("statuses"), self.config.get("start_date")
+        asked = Covers(
+            tuple(sorted(set(statuses))) if statuses else None,
+            rfc3339(start_date) if start_date else None,
+        )
+        value, walk = bookmark.replication_key_value, bookmark.walk
+        if walk and (walk.cursor is None or bookmark.covers.statuses != asked.statuses):
+            walk = None
+        if value and not bookmark.covers.includes(asked):
+            why = f"starting over, because the bookmark covers less ({_limits(bookmark.covers)})"
+            why += f" than this run asks for ({_limits(asked)})"
+            value = None
+        elif walk:
+            why = f"resuming an interrupted walk at cursor {walk.cursor}"
+        elif value:
+            why = f"reading what changed since the bookmark {value}"
+        else:
+            why = "no bookmark yet, reading everything"
+        self.bookmark = Bookmark(self.replication_key, value, asked, walk)
+        self.logger.info("%s: %s; floor: %s.", self.name, why, self._find_floor() or "none")
+        return walk
+
+    def _find_floor(self) -> str | None:
+        """Say down to which time to read: the later of bookmark (less lookback) and start date."""
+        if self.replication_method == REPLICATION_FULL_TABLE:
+            return None
+        bookmark = self.bookmark
+        value = bookmark.replication_key_value
+        if value and (lookback := int(self.config["lookback_seconds"])):
+            value = rfc3339(
+                (dt.datetime.fromisoformat(value) - dt.timedelta(seconds=lookback)).isoformat()
+            )
+        return max(filter(None, (value, bookmark.covers.start_date)), default=None)
+
+    def _walk(self, resumed: Walk | None) -> Iterator[dict[str, Any]]:
+        """Read one walk, from the head or from where another run left it, down to the floor.
+
+        Args:
+            resumed: Where the other run left it; `None` to begin at the head.
+
+        Yields:
+            Records.
+
+        Raises:
+            LostPlaceError: What lies between two pages can't be told.
+            DriftError: Drift refuses, or the list goes in circles.
+        """
+        floor = self._floor = self._find_floor()
+        done = resumed
+        cursor, top = (resumed.cursor, resumed.top) if resumed else (None, None)
+        unproven = resumed is not None
+        above: set[Place] = set()
+        seen, returns, empty_end_seen = {cursor}, 0, False
+        answer = self.ask_ahead(cursor)
+        while True:
+            page = answer()
+            # An empty end is documented nowhere: believe it when it shows again.
+            empty_end = done is not None and page is not None and page == Page([], None)
+            if (
+                page is None
+                or (unproven and not (page.is_sorted and page.joins(done.last if done else None)))
+                or (empty_end and not empty_end_seen)
+            ):
+                empty_end_seen |= empty_end
+                if done is None or cursor == done.cursor:
+                    msg = "the list changed, and what was read before can't be found in it again."
+                    raise LostPlaceError(msg)
+                # Whatever happened above, the page that was read last shows where to go on.
+                cursor, unproven, returns = done.cursor, True, returns + 1
+                self._stop_circling(returns)
+                answer = self.ask_ahead(cursor)
+                continue
+
+            places = page.places
+            if top is None:
+                top = max((place.updatedAt for place in places), default=None)
+            last = places[-1] if places else (done.last if done else None)
+            self._check_order(page)
+            arrived = page.next is None or bool(
+                self._in_order and floor and last and last.updatedAt < floor
+            )
+            if page.rows or done is None:
+                done = Walk(cursor, top, last)
+            if not arrived:
+                cursor, unproven = self._below(page, cursor)
+                returns += cursor in seen
+                self._stop_circling(returns)
+                seen.add(cursor)
+                answer = self.ask_ahead(cursor)
+
+            rows = [
+                fields
+                for place, _, fields in page.rows
+                if place is None or (place not in above and place.updatedAt >= (floor or ""))
+            ]
+            for record in self.records_of(rows):
+                self._records_read += 1
+                yield record
+            # Here the last record of the page is out.
+            self._oldest = last.updatedAt if last else None
+            self._checkpoint(done, arrived=arrived)
+            if arrived:
+                return
+            above = set(places)
+            if time.monotonic() - self._reported_at >= SECONDS_BETWEEN_REPORTS:
+                self._report()
+
+    def _below(self, page: Page, cursor: str | None) -> tuple[str, bool]:
+        """Say which cursor to ask for the page below, and whether that page has to prove itself.
+
+        A cursor that counts rows skips some when rows above it leave the list (a conversation is
+        deleted, or closed while open ones are read). It is asked one row higher, so that its page
+        begins with the last row of this one, or shows that the list moved.
+        """
+        following = str(page.next)
+        start = cursor or "0"
+        counts_rows = (
+            following.isdecimal()
+            and start.isdecimal()
+            and int(following) == int(start) + len(page.rows)
+        )
+        if counts_rows and self._in_order and len(page.rows) > 1 and page.places:
+            return str(int(following) - 1), True
+        return following, False
+
+    def _check_order(self, page: Page) -> None:
+        if self._in_order and not page.is_sorted:
+            self._in_order = False
+            self.logger.warning(
+                "%s: rows do not come newest first, so the list is read to its end.", self.name
+            )
+
+    def _stop_circling(self, returns: int) -> None:
+        if returns > RETURNS_TOLERATED:
+            msg = f"{self.path}: the list goes in circles: its cursors came back {returns} times."
+            raise DriftError(msg)
+
+    def _checkpoint(self, done: Walk, *, arrived: bool) -> None:
+        """Let STATE say how far the walk is, or that it has arrived."""
+        if self.replication_method == REPLICATION_FULL_TABLE:
+            return
+        bookmark = self.bookmark
+        if arrived:
+            value = max(filter(None, (bookmark.replication_key_value, done.top)), default=None)
+            bookmark = msgspec.structs.replace(bookmark, replication_key_value=value, walk=None)
+        else:
+            bookmark = msgspec.structs.replace(bookmark, walk=done if self._in_order else None)
+        self.bookmark = bookmark
+
+    def _report(self) -> None:
+        self._reported_at = time.monotonic()
+        self.logger.info(
+            "%s: %s read, back to %s (floor %s), %s requests",
+            self.name,
+            f"{self._records_read:,}",
+            (self._oldest or "now")[:10],
+            (self._floor or "none")[:10],
+            f"{self.requests_made:,}",
+        )
+
+    # Pages
+
+    def ask_ahead(self, cursor: str | None) -> Callable[[], Page | None]:
+        """Prepare to ask for a page; the records of the page above are not out yet.
+
+        Args:
+            cursor: The page's cursor; `None` for the head of the list.
+
+        Returns:
+            What gives the page, or `None` if Drift refuses the cursor.
+        """
+        return lambda: self.ask_page(cursor)
+
+    def ask_page(self, cursor: str | None) -> Page | None:
+        """Ask for a page of the list: for fewer rows if Drift can't answer in time.
+
+        Drift says that its list may time out for large organisations. Where retries do not help,
+        half as many rows may; after some good pages their number doubles again.
+
+        Args:
+            cursor: The page's cursor; `None` for the head of the list.
+
+        Returns:
+            The page, or `None` if Drift refuses the cursor.
+
+        Raises:
+            DriftError: Drift refuses for another reason, or breaks its own documentation.
+            RetriableAPIError: Drift does not answer, not even for a single row.
+        """
+        while True:
+            try:
+                body = self.ask(self.path, self.get_url_params(None, cursor))
+            except TooSlowError as error:
+                if self._page_size == 1:
+                    raise
+                self._page_size //= 2
+                self._patience *= 2
+                self._pages_until_growth = self._patience
+                self.logger.warning(
+                    "%s: %s Asking for %d rows at a time.", self.name, error, self._page_size
+                )
+            except DriftError as error:
+                if cursor is None or error.status not in _REFUSALS:
+                    raise
+                self.logger.info("%s: cursor %s is refused: %s", self.name, cursor, error)
+                return None
+            else:
+                self._pages_until_growth -= 1
+                if self._pages_until_growth <= 0:
+                    self._page_size = min(self._page_size * 2, int(self.config["page_size"]))
+                    self._pages_until_growth = self._patience
+                return self._page(body)
+
+    @override
+    def get_url_params(
+        self,
+        context: Context | None,
+        next_page_token: str | None,
+    ) -> dict[str, Any]:
+        """Use every parameter that Drift documents for the list.
+
+        Args:
+            context: Not used.
+            next_page_token: The cursor; `None` for the head of the list.
+
+        Returns:
+            `limit`, `next`, and `statusId`, which is repeated.
+        """
+        statuses = self.config.get("statuses") or []
+        return {
+            "limit": self._page_size,
+            "next": next_page_token,
+            "statusId": sorted({STATUS_IDS[status] for status in statuses}),
+        }
+
+    def _page(self, body: Any) -> Page:
+        rows: list[Row] = []
+        time_: str | None = None
+        for fields in self.rows(body, self.list_records_jsonpath):
+            try:
+                id_ = integer(fields.get("id"))
+            except ValueError:
+                msg = f"{self.path}: Drift sent a conversation without a usable id."
+                raise DriftError(msg) from None
+            try:
+                time_ = rfc3339(fields["updatedAt"])
+                timed = True
+            except (KeyError, TypeError, ValueError):
+                timed = False
+                self._warn_once("updatedAt", "of a conversation is missing or no time")
+            rows.append(Row(Place(id_, time_) if time_ else None, timed, fields))
+        pagination = body.get("pagination")
+        if pagination is not None and not isinstance(pagination, dict):
+            msg = f"{self.path}: pagination is no object, so the way on is not known."
+            raise DriftError(msg)
+        following = next(extract_jsonpath(self.next_page_token_jsonpath, body), None)
+        if not pagination or pagination.get("more") is False:
+            return Page(rows, None)
+        if following is None or following == "":
+            if not pagination.get("more"):
+                return Page(rows, None)
+            msg = f"{self.path}: Drift says that there is more, but not where (pagination.next)."
+            raise DriftError(msg)
+        return Page(rows, str(following))
+
+
+def _limits(covers: Covers) -> str:
+    """Say in words what a bookmark covers."""
+    statuses = f"status {' or '.join(covers.statuses)}" if covers.statuses else "every status"
+    return f"{statuses}, {f'from {covers.start_date}' if covers.start_date else 'from any time'}"

@@ -1,0 +1,431 @@
+"""The tap: its settings, its list of streams, and how a run ends."""
+
+from __future__ import annotations
+
+import copy
+import datetime as dt
+import ipaddress
+import os
+import re
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
+
+import click
+import msgspec
+from singer_sdk import Tap
+from singer_sdk import typing as th
+from singer_sdk.contrib.msgspec import MsgSpecWriter
+from singer_sdk.exceptions import ConfigValidationError, SingerSDKError
+from singer_sdk.plugin_base import SingerCommand
+from singer_sdk.singerlib import StateMessage
+
+from tap_drift import streams
+from tap_drift.client import DriftSession
+from tap_drift.newest_first import STATUS_IDS
+
+if sys.version_info >= (3, 12):
+    from typing import override
+else:
+    from typing_extensions import override
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+    from typing import IO, NoReturn
+
+    from singer_sdk.singerlib import Message
+
+    from tap_drift.client import DriftStream
+
+STREAMS: tuple[type[DriftStream], ...] = (streams.ConversationsStream,)
+
+SIGNALLED = 128
+"""What shells add to the number of the signal that ended a process."""
+
+BROKEN_PIPE = SIGNALLED + 13
+"""The exit code when nobody reads the output any more."""
+
+SECONDS_TO_END = 5.0
+"""How long a run that is told to end may take, if nobody reads its last lines."""
+
+
+class Writer(MsgSpecWriter):
+    """Writes whole lines, whatever signal arrives in between, and remembers the last STATE."""
+
+    def __init__(self) -> None:
+        """Begin with nothing written."""
+        super().__init__()
+        self.last_state: StateMessage | None = None
+        self.ends_in_state = False
+        self._writing = False
+        self._exit_code: int | None = None
+
+    @override
+    def write_message(self, message: Message) -> None:
+        """Write a message as one line.
+
+        Args:
+            message: A Singer message.
+
+        Raises:
+            SystemExit: Nobody reads on, or the run was told to end.
+        """
+        self._writing = True
+        try:
+            super().write_message(message)
+        except BrokenPipeError:
+            # Python would complain once more when it closes stdout.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(BROKEN_PIPE)
+        finally:
+            self._writing = False
+        self.ends_in_state = isinstance(message, StateMessage)
+        if isinstance(message, StateMessage):
+            self.last_state = copy.deepcopy(message)
+        if self._exit_code is not None:
+            exit_code, self._exit_code = self._exit_code, None
+            sys.exit(exit_code)
+
+    def write_last_state(self) -> None:
+        """Repeat the last STATE, unless it is the last line: many targets keep no other."""
+        if self.last_state and not self.ends_in_state:
+            self.write_message(self.last_state)
+
+    def end_run(self, exit_code: int) -> None:
+        """Leave the run: at once, or as soon as the line that is being written is out.
+
+        Args:
+            exit_code: What the process is to exit with.
+
+        Raises:
+            SystemExit: Always, here or from `write_message`.
+        """
+        if not self._writing:
+            sys.exit(exit_code)
+        self._exit_code = exit_code
+
+
+class Command(SingerCommand):
+    """The command line; what a user can mend is said in a line, without a traceback."""
+
+    @override
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except SingerSDKError as error:
+            _fail(error)
+
+
+def _fail(error: SingerSDKError) -> NoReturn:
+    for line in getattr(error, "errors", None) or [error]:
+        TapDrift.logger.error(line)
+    sys.exit(1)
+
+
+class TapDrift(Tap):
+    """Singer tap for Drift: conversations and all that belongs to them."""
+
+    name = "tap-drift"
+    message_writer_class = Writer
+
+    config_jsonschema: ClassVar[dict[str, Any]] = th.PropertiesList(
+        th.Property(
+            "access_token",
+            th.StringType,
+            required=True,
+            secret=True,
+            title="Access token",
+            description="The OAuth access token of your app on dev.drift.com.",
+        ),
+        th.Property(
+            "start_date",
+            th.DateTimeType,
+            title="Start date",
+            description=(
+                "Conversations that were last updated before this time are not read. ISO 8601 "
+                "with a time zone, such as 2024-01-01T00:00:00Z. Default: everything is read."
+            ),
+        ),
+        th.Property(
+            "statuses",
+            th.ArrayType(th.StringType(allowed_values=list(STATUS_IDS))),
+            title="Statuses",
+            description=(
+                "Read only conversations that have one of these statuses: open, closed, pending. "
+                "Default: every status, also those that Drift has no filter for."
+            ),
+        ),
+        th.Property(
+            "lookback_seconds",
+            th.IntegerType(minimum=0),
+            default=0,
+            title="Lookback",
+            description="How many seconds before the bookmark an incremental run reads again.",
+        ),
+        th.Property(
+            "page_size",
+            th.IntegerType(minimum=1, maximum=50),
+            default=50,
+            title="Page size",
+            description=(
+                "How many conversations are asked for at a time, 1 to 50. The tap lowers it by "
+                "itself while Drift is too slow to answer."
+            ),
+        ),
+        th.Property(
+            "request_timeout",
+            th.IntegerType(minimum=1),
+            default=60,
+            title="Request timeout",
+            description="How many seconds to wait for Drift to connect, and to answer.",
+        ),
+        th.Property(
+            "max_retries",
+            th.IntegerType(minimum=0, maximum=20),
+            default=5,
+            title="Retries",
+            description=(
+                "How often a request is tried again, 0 to 20, when Drift is busy, fails, or can't "
+                "be reached."
+            ),
+        ),
+        th.Property(
+            "user_agent",
+            th.StringType,
+            default="tap-drift",
+            title="User agent",
+            description="What the tap calls itself in its requests.",
+        ),
+        th.Property(
+            "api_url",
+            th.StringType,
+            default="https://driftapi.com",
+            title="API URL",
+            description="Where Drift's API is. https, except for this machine itself.",
+        ),
+    ).to_dict()
+
+    def __init__(self, *args: Any, parse_env_config: bool = False, **kwargs: Any) -> None:
+        """Create the tap.
+
+        Args:
+            *args: What every tap takes.
+            parse_env_config: Whether to read settings from the environment.
+            **kwargs: What every tap takes.
+
+        Raises:
+            ConfigValidationError: A setting is missing or wrong.
+        """
+        try:
+            super().__init__(*args, parse_env_config=parse_env_config, **kwargs)
+        except ValueError as error:
+            if not parse_env_config:
+                raise
+            # The SDK reads numbers and lists from the environment before it validates them.
+            line = f"A TAP_DRIFT_ variable is not what its setting asks for: {error}"
+            raise ConfigValidationError(line, errors=[line]) from None
+
+    # Private in the SDK, and the only place where settings can be checked beyond JSON Schema.
+    @override
+    def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
+        errors: list[str] = []
+        try:
+            super()._validate_config(raise_errors=True)
+        except ConfigValidationError as error:
+            errors = error.errors
+        token = self._config.get("access_token")
+        if token is not None:
+            errors = [error.replace(repr(token), "***") for error in errors]
+        errors += _setting_errors(self._config)
+        if errors and raise_errors:
+            msg = "Some settings are wrong."
+            raise ConfigValidationError(msg, errors=errors, schema=self.config_jsonschema)
+        return errors
+
+    @override
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over the state of an earlier run.
+
+        Args:
+            state: What `--state` holds.
+
+        Raises:
+            ConfigValidationError: It is no Singer state.
+        """
+        try:
+            bookmarks = msgspec.convert(state, _State).bookmarks or {}
+        except msgspec.ValidationError as error:
+            line = f'The state is damaged ({error}). It looks like {{"bookmarks": {{...}}}}.'
+            raise ConfigValidationError(line, errors=[line]) from None
+        super().load_state({"bookmarks": bookmarks})
+
+    @override
+    def discover_streams(self) -> Sequence[DriftStream]:
+        session = DriftSession(str(self.config["api_url"]), connections=1, requests_per_minute=None)
+        return [stream(self, session) for stream in STREAMS]
+
+    # How a run ends
+
+    @classmethod
+    @override
+    def invoke(  # type: ignore[override]
+        cls,
+        *,
+        about: bool = False,
+        about_format: str | None = None,
+        config: Any = None,
+        state: IO[str] | None = None,
+        catalog: IO[str] | None = None,
+    ) -> None:
+        """Run the tap from the command line.
+
+        The SDK's own ends with the first stream that fails, and in whatever line was written last.
+
+        Args:
+            about: Print what the tap is, instead.
+            about_format: How to print it.
+            config: The settings, as `cb_config` gives them.
+            state: The state of an earlier run.
+            catalog: What to read, and how.
+
+        Raises:
+            SystemExit: Some stream was not read to its floor.
+        """
+        super(Tap, cls).invoke(about=about, about_format=about_format)
+        cls.print_version(print_fn=cls.logger.info)
+        try:
+            tap = cls(
+                config=config.config,
+                state=_read_json(state, "--state"),
+                catalog=_read_json(catalog, "--catalog"),
+                parse_env_config=config.parse_env,
+            )
+        except SingerSDKError as error:
+            _fail(error)
+        writer = tap.message_writer
+        assert isinstance(writer, Writer)  # noqa: S101  (for the type checker: message_writer_class)
+        writer.last_state = StateMessage(value=copy.deepcopy(tap.state))
+        try:
+            tap.sync_all()
+        except SystemExit as end:
+            if end.code != BROKEN_PIPE:
+                cls.logger.warning("The run was told to end. The next goes on from the last STATE.")
+            raise
+        except SingerSDKError as error:
+            _fail(error)
+        finally:
+            writer.write_last_state()
+        if failed := [name for name, stream in tap.streams.items() if stream.failed]:  # type: ignore[attr-defined]
+            cls.logger.error(
+                "Not read to the end: %s. The next run goes on from the last STATE.",
+                ", ".join(failed),
+            )
+            sys.exit(1)
+
+    # Private in the SDK, whose own writes STATE into the middle of a line, and exits with 0.
+    @override
+    def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
+        exit_code = SIGNALLED + signum
+        deadline = threading.Timer(SECONDS_TO_END, os._exit, (exit_code,))
+        deadline.daemon = True
+        deadline.start()
+        writer = getattr(self, "message_writer", None)
+        if isinstance(writer, Writer):
+            writer.end_run(exit_code)
+        else:
+            sys.exit(exit_code)
+
+    @classmethod
+    @override
+    def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> Any:
+        """Read the files that `--config` names.
+
+        Args:
+            ctx: The command under way.
+            param: The option.
+            value: Paths, or `ENV`.
+
+        Returns:
+            What the SDK makes of them.
+
+        Raises:
+            ClickException: A file can't be read.
+        """
+        try:
+            return super().cb_config(ctx, param, value)
+        except (OSError, ValueError, TypeError) as error:
+            msg = f"--config can't be read as a file of JSON settings: {error}"
+            raise click.ClickException(msg) from None
+
+    @classmethod
+    @override
+    def get_singer_command(cls) -> click.Command:
+        command = super().get_singer_command()
+        return Command(
+            name=command.name,
+            callback=command.callback,
+            params=command.params,
+            help=command.help,
+            context_settings=command.context_settings,
+            logger=cls.logger,
+        )
+
+
+class _State(msgspec.Struct):
+    bookmarks: dict[str, dict[str, Any]] | None = None
+
+
+def _read_json(file: IO[str] | None, option: str) -> dict[str, Any] | None:
+    try:
+        return None if file is None else msgspec.json.decode(file.read(), type=dict[str, Any])
+    except (ValueError, OSError) as error:
+        line = f"{option} is no JSON object: {error}"
+        raise ConfigValidationError(line, errors=[line]) from None
+
+
+def _setting_errors(config: dict[str, Any]) -> list[str]:
+    """Check what JSON Schema can't."""
+    errors = []
+    token, start_date, api_url = (
+        config.get(name) for name in ("access_token", "start_date", "api_url")
+    )
+    if isinstance(token, str) and not re.fullmatch("[!-~]+", token):
+        errors.append(
+            "access_token is empty, or has a space, a line break or another character that no "
+            "token has. Was it pasted whole?"
+        )
+    if isinstance(start_date, str):
+        try:
+            has_zone = dt.datetime.fromisoformat(start_date).tzinfo is not None
+        except ValueError:
+            has_zone = False
+        if not has_zone:
+            errors.append(
+                f"start_date {start_date!r} is no time with a time zone. Write it like "
+                "2024-01-01T00:00:00Z."
+            )
+    if isinstance(api_url, str) and not _is_safe(api_url):
+        errors.append(
+            f"api_url {api_url!r} is not safe for the token: it has to begin with https://, "
+            "except on this machine itself (http://127.0.0.1:8080)."
+        )
+    return errors
+
+
+def _is_safe(api_url: str) -> bool:
+    try:
+        url = urlsplit(api_url)
+        host = url.hostname
+    except ValueError:
+        return False
+    if not host or url.query or url.fragment or url.username:
+        return False
+    if url.scheme == "https":
+        return True
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    return url.scheme == "http" and loopback

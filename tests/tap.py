@@ -1,0 +1,158 @@
+"""Running the tap: as a process of its own, or in this one where thousands of runs are due."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tap_drift.tap import TapDrift, Writer
+from tests.sandbox import TOKEN, Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from singer_sdk.singerlib import Message
+
+Json = dict[str, Any]
+
+
+def settings(drift: Sandbox, **changed: Any) -> Json:
+    """Settings that lead to the sandbox, with no patience for what fails on purpose."""
+    return {
+        "api_url": drift.url,
+        "access_token": TOKEN,
+        "max_retries": 0,
+        "request_timeout": 10,
+        **changed,
+    }
+
+
+@dataclass
+class Output:
+    """What a run wrote."""
+
+    messages: list[Json]
+    stderr: str = ""
+    exit_code: int | None = None
+
+    def records(self, stream: str = "conversations") -> list[Json]:
+        return [
+            m["record"] for m in self.messages if m["type"] == "RECORD" and m["stream"] == stream
+        ]
+
+    @property
+    def states(self) -> list[Json]:
+        return [m["value"] for m in self.messages if m["type"] == "STATE"]
+
+    @property
+    def state(self) -> Json:
+        """The last STATE, which is what the next run gets."""
+        return self.states[-1]
+
+    def bookmark(self, stream: str = "conversations") -> Json:
+        bookmark: Json = self.state["bookmarks"][stream]
+        return bookmark
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "tap_drift", *arguments]
+
+
+def run_tap(
+    folder: Path,
+    config: Json,
+    state: Json | None = None,
+    catalog: Json | None = None,
+    *arguments: str,
+    environment: dict[str, str] | None = None,
+) -> Output:
+    """Run the tap as its users do: a process with files for settings, state and catalog."""
+    done = subprocess.run(
+        [*tap_command(folder, config, state, catalog), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=os.environ | (environment or {}),
+    )
+    return Output(list(lines(done.stdout)), done.stderr, done.returncode)
+
+
+def tap_command(
+    folder: Path, config: Json, state: Json | None = None, catalog: Json | None = None
+) -> list[str]:
+    """Write the files, and say how the tap is called with them."""
+    arguments = []
+    for name, content in {"config": config, "state": state, "catalog": catalog}.items():
+        if content is not None:
+            path = folder / f"{name}.json"
+            path.write_text(json.dumps(content))
+            arguments += [f"--{name}", str(path)]
+    return command(*arguments)
+
+
+def lines(stdout: str) -> Iterator[Json]:
+    """Every line has to be a whole message."""
+    for line in stdout.splitlines():
+        yield json.loads(line)
+
+
+class TargetDiedError(Exception):
+    """Nobody takes the next message."""
+
+
+@dataclass
+class Target:
+    """Takes what the tap writes, in this process; it may die after some messages."""
+
+    messages: list[Json] = field(default_factory=list)
+    dies_after: int | None = None
+
+    def take(self, message: Json) -> None:
+        if self.dies_after is not None and len(self.messages) >= self.dies_after:
+            raise TargetDiedError
+        self.messages.append(message)
+
+
+class WriterToTarget(Writer):
+    """The tap's own writer, with a list at the other end of the pipe."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__()
+        self.target = target
+
+    def write_message(self, message: Message) -> None:
+        self.target.take(json.loads(self.format_message(message)))
+
+
+def run_here(
+    config: Json,
+    state: Json | None = None,
+    catalog: Json | None = None,
+    target: Target | None = None,
+) -> Output:
+    """Run the tap in this process; the output holds what came out before any error."""
+    target = target or Target()
+    tap = TapDrift(
+        config=copy.deepcopy(config),
+        state=copy.deepcopy(state) if state is not None else None,
+        catalog=copy.deepcopy(catalog) if catalog is not None else None,
+        message_writer=WriterToTarget(target),
+    )
+    try:
+        tap.sync_all()
+    except TargetDiedError:
+        return Output(target.messages, exit_code=1)
+    failed = any(stream.failed for stream in tap.streams.values())  # type: ignore[attr-defined]
+    return Output(target.messages, exit_code=int(failed))
+
+
+def upserted(target: Mapping[int, Json], records: list[Json]) -> dict[int, Json]:
+    """Load records as a target does: by key, the last one wins."""
+    return {**target, **{record["id"]: record for record in records}}

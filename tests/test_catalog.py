@@ -1,0 +1,51 @@
+"""What the tap says that it has: a change of a schema has to show in review."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from singer_sdk.testing import SuiteConfig, get_tap_test_class
+from syrupy.extensions.json import JSONSnapshotExtension
+
+from tap_drift.tap import TapDrift
+from tests.sandbox import TOKEN, Account, Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from syrupy.assertion import SnapshotAssertion
+
+CATALOG: dict[str, Any] = TapDrift(validate_config=False).catalog_dict
+DRIFT = Sandbox(Account(60))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drift() -> Iterator[None]:
+    with DRIFT:
+        yield
+
+
+@pytest.mark.parametrize("stream", [entry["tap_stream_id"] for entry in CATALOG["streams"]])
+def test_the_catalog_is_as_it_was(stream: str, snapshot: SnapshotAssertion) -> None:
+    entry = next(entry for entry in CATALOG["streams"] if entry["tap_stream_id"] == stream)
+    snapshot = snapshot.use_extension(JSONSnapshotExtension)(name=stream)
+    assert json.loads(json.dumps(entry)) == snapshot
+
+
+@pytest.mark.parametrize("entry", CATALOG["streams"], ids=lambda entry: entry["tap_stream_id"])
+def test_every_field_is_described(entry: dict[str, Any]) -> None:
+    for name, field in entry["schema"]["properties"].items():
+        assert field.get("description"), name
+
+
+class TestWithTheSuiteOfTheSDK(
+    get_tap_test_class(  # type: ignore[misc]
+        TapDrift,
+        config={"access_token": TOKEN, "api_url": DRIFT.url},
+        include_stream_attribute_tests=True,
+        suite_config=SuiteConfig(ignore_no_records=False),
+    )
+):
+    """The tests that every tap on the SDK passes."""
