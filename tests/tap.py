@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -139,16 +140,20 @@ def run_here(
 ) -> Output:
     """Run the tap in this process; the output holds what came out before any error."""
     target = target or Target()
-    tap = TapDrift(
-        config=copy.deepcopy(config),
-        state=copy.deepcopy(state) if state is not None else None,
-        catalog=copy.deepcopy(catalog) if catalog is not None else None,
-        message_writer=WriterToTarget(target),
-    )
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        tap = TapDrift(
+            config=copy.deepcopy(config),
+            state=copy.deepcopy(state),
+            catalog=copy.deepcopy(catalog),
+            message_writer=WriterToTarget(target),
+        )
         tap.sync_all()
     except TargetDiedError:
         return Output(target.messages, exit_code=1)
+    finally:  # the tests' own signal handlers are not the tap's to keep
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     failed = any(stream.failed for stream in tap.streams.values())  # type: ignore[attr-defined]
     return Output(target.messages, exit_code=int(failed))
 

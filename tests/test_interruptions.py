@@ -1,0 +1,162 @@
+"""Whatever interrupts runs, and whatever changes in between: nothing is lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, Phase
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.sandbox import Account, Sandbox
+from tests.sandbox.expected import as_record, as_time
+from tests.sandbox.server import Cursor, changing, dropped
+from tests.tap import Output, Target, run_here, settings, upserted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Serve = Callable[..., Sandbox]
+
+changes = st.lists(
+    st.tuples(
+        st.sampled_from(["begin", "begin at the same time", "change", "close", "delete"]),
+        st.integers(0, 30),
+    ),
+    max_size=4,
+)
+
+
+def apply(account: Account, what: list[tuple[str, int]]) -> None:
+    """Let things happen to the nth conversations of an account, counted from the newest."""
+    for name, number in what:
+        ids = [row["id"] for row in account.listing()]
+        id_ = ids[number % len(ids)] if ids else None
+        if name == "begin" or id_ is None:
+            account.begin()
+        elif name == "begin at the same time":
+            account.begin(milliseconds=0)
+        elif name == "change":
+            account.change(id_, milliseconds=number % 3)
+        elif name == "close":
+            account.change(id_, "closed")
+        else:
+            account.delete(id_)
+
+
+class Interruptions(RuleBasedStateMachine):
+    """Runs, interruptions and changes in any order; then one undisturbed run."""
+
+    cursor: Cursor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drift = Sandbox(Account(), cursor=self.cursor).__enter__()
+        self.state: dict[str, Any] | None = None
+        self.target: dict[int, dict[str, Any]] = {}
+
+    def teardown(self) -> None:
+        self.run_undisturbed(page_size=5)
+        self.drift.__exit__()
+
+    @property
+    def account(self) -> Account:
+        return self.drift.account
+
+    @initialize(conversations=st.integers(4, 25), ties=st.integers(0, 6))
+    def fill(self, conversations: int, ties: int) -> None:
+        for number in range(conversations):
+            self.account.begin(milliseconds=0 if ties and number % ties else 1000)
+
+    @rule(what=changes)
+    def change(self, what: list[tuple[str, int]]) -> None:
+        apply(self.account, what)
+
+    @precondition(lambda self: len(self.account.conversations) > 4)
+    @rule(rows=st.integers(2, 4))
+    def delete_the_newest(self, rows: int) -> None:
+        apply(self.account, [("delete", 0)] * rows)
+
+    @rule(
+        page_size=st.integers(2, 3),
+        failing_request=st.one_of(st.none(), st.integers(2, 9)),
+        messages_taken=st.integers(3, 40),
+        meanwhile=st.dictionaries(st.integers(2, 6), changes, max_size=2),
+    )
+    def run_interrupted(
+        self,
+        page_size: int,
+        failing_request: int | None,
+        messages_taken: int,
+        meanwhile: dict[int, list[tuple[str, int]]],
+        **config: Any,
+    ) -> None:
+        first = len(self.drift.requests)
+        for number, what in meanwhile.items():
+            self.drift.faults[first + number] = changing(lambda a, what=what: apply(a, what))
+        target = Target(dies_after=messages_taken)
+        if failing_request:
+            self.drift.faults[first + failing_request] = dropped
+            target = Target()
+        config |= {"page_size": page_size}
+        self.load(run_here(settings(self.drift, **config), self.state, target=target))
+        self.drift.faults.clear()
+
+    @precondition(lambda self: self.account.conversations)
+    @rule(
+        statuses=st.sampled_from([[], ["open"], ["open", "closed"]]),
+        start=st.one_of(st.none(), st.integers(0, 20)),
+        failing_request=st.integers(2, 9),
+    )
+    def run_with_limits(self, statuses: list[str], start: int | None, failing_request: int) -> None:
+        limits: dict[str, Any] = {"statuses": statuses}
+        if start is not None:
+            listing = self.account.listing()
+            limits["start_date"] = as_time(listing[start % len(listing)]["updatedAt"])
+        self.run_interrupted(2, failing_request, 0, {}, **limits)
+
+    @rule(
+        page_size=st.integers(2, 5),
+        meanwhile=st.dictionaries(st.integers(2, 6), changes, max_size=2),
+    )
+    def run_to_the_end(self, page_size: int, meanwhile: dict[int, list[tuple[str, int]]]) -> None:
+        self.run_interrupted(page_size, None, 10_000, meanwhile)
+
+    def run_undisturbed(self, page_size: int) -> None:
+        output = run_here(settings(self.drift, page_size=page_size), self.state)
+        assert output.exit_code == 0
+        self.load(output)
+        expected = {row["id"]: as_record(row) for row in self.account.conversations.values()}
+        assert {id_: self.target.get(id_) for id_ in expected} == expected
+        bookmark = output.bookmark()
+        newest = max((row["updatedAt"] for row in expected.values()), default="")
+        assert bookmark["walk"] is None
+        assert (bookmark["replication_key_value"] or "") >= newest
+
+    def load(self, output: Output) -> None:
+        self.target = upserted(self.target, output.records())
+        self.state = output.state if output.states else self.state
+
+    @precondition(lambda self: self.state and self.state["bookmarks"])
+    @invariant()
+    def every_key_is_there(self) -> None:
+        assert self.state
+        bookmark = self.state["bookmarks"]["conversations"]
+        assert list(bookmark) == ["replication_key", "replication_key_value", "covers", "walk"]
+        assert list(bookmark["covers"]) == ["statuses", "start_date"]
+
+
+for form in ("offset", "id", "keyset"):
+    machine = type(f"Interruptions_{form}", (Interruptions,), {"cursor": form})
+    case = machine.TestCase
+    case.settings = hypothesis_settings(
+        max_examples=100,
+        stateful_step_count=8,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+    )
+    globals()[f"TestInterruptions_{form}"] = case
+    del machine, case
