@@ -310,6 +310,7 @@ class NewestFirstStream(DriftStream):
         """
         floor = self._floor = self._find_floor()
         done = resumed
+        self._counts_rows = True
         cursor, top = (resumed.cursor, resumed.top) if resumed else (None, None)
         unproven = resumed is not None
         above: set[Place] = set()
@@ -373,16 +374,18 @@ class NewestFirstStream(DriftStream):
 
         A cursor that counts rows skips some when rows above it leave the list (a conversation is
         deleted, or closed while open ones are read). It is asked one row higher, so that its page
-        begins with the last row of this one, or shows that the list moved.
+        begins with the last row of this one, or shows that the list moved. (Pages of one row are
+        the exception: they can't overlap and move on.)
         """
-        following = str(page.next)
-        start = cursor or "0"
-        counts_rows = (
-            following.isdecimal()
+        following, start = str(page.next), cursor or "0"
+        # From the first page of the walk on, so that ids which happen to fit are not mistaken.
+        self._counts_rows = (
+            self._counts_rows
+            and following.isdecimal()
             and start.isdecimal()
             and int(following) == int(start) + len(page.rows)
         )
-        if counts_rows and self._in_order and len(page.rows) > 1 and page.places:
+        if self._counts_rows and self._in_order and len(page.rows) > 1 and page.places:
             return str(int(following) - 1), True
         return following, False
 
@@ -466,6 +469,7 @@ class NewestFirstStream(DriftStream):
                 if cursor is None or error.status not in _REFUSALS:
                     raise
                 self.logger.info("%s: cursor %s is refused: %s", self.name, cursor, error)
+                self._counts_rows = False  # or Drift would not refuse it
                 return None
             else:
                 self._pages_until_growth -= 1
