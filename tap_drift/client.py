@@ -31,7 +31,7 @@ else:
     from typing_extensions import override
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
     from backoff.types import Details
     from singer_sdk import Tap
@@ -99,7 +99,7 @@ class DriftSession(requests.Session):
         self.mount(
             api_url,
             LimiterAdapter(
-                per_minute=requests_per_minute, limit_statuses=(), pool_maxsize=connections
+                per_second=requests_per_minute / 60, limit_statuses=(), pool_maxsize=connections
             )
             if requests_per_minute
             else HTTPAdapter(pool_maxsize=connections),
@@ -184,35 +184,82 @@ class DriftStream(RESTStream[str]):
         Yields:
             Rows, shaped as the schema says.
         """
-        for row in self.request_records(None):
-            yield self.conform(row)
+        for body in self.pages(self.path, lambda cursor: self.get_url_params(None, cursor)):
+            yield from map(self.conform, self.rows(body, self.records_jsonpath))
 
-    @override
-    def parse_response(self, response: requests.Response) -> Iterable[dict[str, Any]]:
-        return self.rows(response.json(), self.records_jsonpath)
+    def pages(
+        self, path: str, params: Callable[[str | None], Mapping[str, Any] | str]
+    ) -> Iterator[Any]:
+        """Ask for one page after the other.
+
+        Args:
+            path: The path below `api_url`.
+            params: Gives the query parameters for a cursor, which is `None` for the first page.
+
+        Yields:
+            JSON documents.
+
+        Raises:
+            DriftError: Drift refuses, or its cursors go in circles.
+        """
+        cursor: str | None = None
+        seen: set[str] = set()
+        while True:
+            body = self.ask(path, params(cursor))
+            yield body
+            cursor = self.next_cursor(body)
+            if cursor is None:
+                return
+            if cursor in seen:
+                msg = f"GET {path}: Drift's pages go in circles."
+                raise DriftError(msg)
+            seen.add(cursor)
+
+    def next_cursor(self, body: Any) -> str | None:
+        """Find out where the page below is.
+
+        Args:
+            body: The JSON document that Drift answered with.
+
+        Returns:
+            Its cursor; `None` on the last page, whichever way Drift marks it.
+
+        Raises:
+            DriftError: There is more, but the answer does not say where.
+        """
+        if not self.next_page_token_jsonpath:
+            return None
+        place, _, name = self.next_page_token_jsonpath.rpartition(".")
+        pagination = next(extract_jsonpath(place, body), None) or {}
+        if not isinstance(pagination, dict) or (
+            pagination.get("more") and not pagination.get(name)
+        ):
+            msg = f"Drift says that there is more, but not where ({self.next_page_token_jsonpath})."
+            raise DriftError(msg)
+        if pagination.get("more") is False or pagination.get(name) in {None, ""}:
+            return None
+        return str(pagination[name])
 
     def rows(self, body: Any, jsonpath: str) -> list[dict[str, Any]]:
         """Find the rows in an answer.
 
         Args:
             body: The JSON document that Drift answered with.
-            jsonpath: Where the list of rows stands in it, ending in `[*]`.
+            jsonpath: Where the list of rows (ending in `[*]`), or the only row, stands in it.
 
         Returns:
             The rows as Drift sent them.
 
         Raises:
-            DriftError: There is no list at that place, or it holds something else than objects.
+            DriftError: There is no row or list at that place, or it holds something else.
         """
         place = jsonpath.removesuffix("[*]")
         found = next(extract_jsonpath(place, body), None)
-        if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
-            msg = (
-                f"the answer has no list of objects at {place}, so it is not what Drift documents. "
-                "Nothing was skipped: the next run asks again."
-            )
+        rows = found if place != jsonpath else [found]
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            msg = f"the answer is not what Drift documents: no object, or list of them, at {place}."
             raise DriftError(msg)
-        return found
+        return rows
 
     def conform(self, row: dict[str, Any]) -> dict[str, Any]:
         """Shape a row as the schema says.
@@ -244,7 +291,7 @@ class DriftStream(RESTStream[str]):
 
     # Requests
 
-    def ask(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
+    def ask(self, path: str, params: Mapping[str, Any] | str | None = None) -> Any:
         """Ask Drift for one thing, again and again if need be.
 
         Args:
@@ -265,23 +312,20 @@ class DriftStream(RESTStream[str]):
             params=params,
             headers=self.http_headers,
         )
-        return self.request_decorator(self._request)(request, None).json()
+        return self.request_decorator(self._send)(request, None).json()
 
-    # The SDK's own, which is private, logs every request, ignores REQUESTS_CA_BUNDLE, and leaves
-    # errors of the network as they are; request_records() of both supported SDKs calls it.
-    @override
-    def _request(
+    def _send(
         self,
-        prepared_request: requests.PreparedRequest,
-        context: Context | None = None,
+        request: requests.PreparedRequest,
+        context: Context | None,  # noqa: ARG002
     ) -> requests.Response:
-        session, url = self.requests_session, str(prepared_request.url)
+        session, url = self.requests_session, str(request.url)
         what = f"GET {urlsplit(url).path}"
         with self._counting:
             self.requests_made += 1
         try:
             response = session.send(
-                prepared_request,
+                request,
                 timeout=self.timeout,
                 allow_redirects=False,
                 **session.merge_environment_settings(url, {}, None, None, None),

@@ -39,7 +39,16 @@ if TYPE_CHECKING:
 
     from tap_drift.client import DriftStream
 
-STREAMS: tuple[type[DriftStream], ...] = (streams.ConversationsStream,)
+STREAMS: tuple[type[DriftStream], ...] = (
+    streams.ConversationsStream,
+    streams.ConversationDetailsStream,
+    streams.MessagesStream,
+    streams.ContactsStream,
+    streams.UsersStream,
+    streams.TeamsStream,
+    streams.AccountsStream,
+    streams.PlaybooksStream,
+)
 
 SIGNALLED = 128
 """What shells add to the number of the signal that ended a process."""
@@ -175,6 +184,22 @@ class TapDrift(Tap):
             ),
         ),
         th.Property(
+            "concurrency",
+            th.IntegerType(minimum=1, maximum=32),
+            default=8,
+            title="Concurrency",
+            description=(
+                "How many requests may be under way at the same time, 1 to 32, for messages, "
+                "contacts and conversation details."
+            ),
+        ),
+        th.Property(
+            "requests_per_minute",
+            th.IntegerType(minimum=1),
+            title="Requests per minute",
+            description="How many requests are made in a minute at the most. Default: no limit.",
+        ),
+        th.Property(
             "request_timeout",
             th.IntegerType(minimum=1),
             default=60,
@@ -263,7 +288,11 @@ class TapDrift(Tap):
 
     @override
     def discover_streams(self) -> Sequence[DriftStream]:
-        session = DriftSession(str(self.config["api_url"]), connections=1, requests_per_minute=None)
+        session = DriftSession(
+            str(self.config["api_url"]),
+            connections=self.config["concurrency"],
+            requests_per_minute=self.config.get("requests_per_minute"),
+        )
         return [stream(self, session) for stream in STREAMS]
 
     # How a run ends

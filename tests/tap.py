@@ -158,6 +158,16 @@ def run_here(
     return Output(target.messages, exit_code=int(failed))
 
 
-def upserted(target: Mapping[int, Json], records: list[Json]) -> dict[int, Json]:
+def upserted(target: Mapping[int | str, Json], records: list[Json]) -> dict[int | str, Json]:
     """Load records as a target does: by key, the last one wins."""
-    return {**target, **{record["id"]: record for record in records}}
+    return {**target, **{record.get("id") or record["accountId"]: record for record in records}}
+
+
+def selecting(*streams: str) -> Json:
+    """A catalog that selects these streams and no others."""
+    catalog: Json = json.loads(json.dumps(TapDrift(validate_config=False).catalog_dict))
+    for entry in catalog["streams"]:
+        for field_ in entry["metadata"]:
+            if not field_["breadcrumb"]:
+                field_["metadata"]["selected"] = entry["tap_stream_id"] in streams
+    return catalog

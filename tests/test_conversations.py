@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sandbox.expected import as_record
+from tests.sandbox.expected import expected
 from tests.sandbox.server import as_json
 from tests.tap import run_here, settings, upserted
 
@@ -50,19 +50,15 @@ DOCUMENTED_ROWS = [
 """The rows of both example responses in Drift's document on listing conversations."""
 
 
-def expected(drift: Sandbox) -> dict[int, Any]:
-    return {row["id"]: as_record(row) for row in drift.account.conversations.values()}
-
-
 @pytest.mark.parametrize("conversations", [0, 1, 50, 51, 1000])
 def test_every_conversation_arrives_once(
     sandbox: Serve, cursor: Cursor, conversations: int
 ) -> None:
     drift = sandbox(conversations, cursor)
     output = run_here(settings(drift))
-    assert upserted({}, output.records()) == expected(drift)
+    assert upserted({}, output.records()) == expected(drift.account)
     assert len(output.records()) == conversations
-    newest = max((row["updatedAt"] for row in expected(drift).values()), default=None)
+    newest = max((row["updatedAt"] for row in expected(drift.account).values()), default=None)
     assert output.bookmark() == {
         "replication_key": "updatedAt",
         "replication_key_value": newest,
@@ -149,7 +145,9 @@ def test_only_the_statuses_that_are_asked_for(
     drift = sandbox(300, cursor)
     output = run_here(settings(drift, statuses=statuses))
     assert upserted({}, output.records()) == {
-        id_: record for id_, record in expected(drift).items() if record["status"] in statuses
+        id_: record
+        for id_, record in expected(drift.account).items()
+        if record["status"] in statuses
     }
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.sandbox import Account, Sandbox
-from tests.sandbox.expected import as_record, as_time
+from tests.sandbox.expected import as_time, expected
 from tests.sandbox.server import Cursor, answers, changing, error
-from tests.tap import Output, Target, run_here, settings, upserted
+from tests.tap import Output, Target, run_here, selecting, settings, upserted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,12 +52,14 @@ class Interruptions(RuleBasedStateMachine):
     """Runs, interruptions and changes in any order; then one undisturbed run."""
 
     cursor: Cursor
+    stream: str
 
     def __init__(self) -> None:
         super().__init__()
         self.drift = Sandbox(Account(), cursor=self.cursor).__enter__()
         self.state: dict[str, Any] | None = None
-        self.target: dict[int, dict[str, Any]] = {}
+        self.target: dict[int | str, dict[str, Any]] = {}
+        self.catalog = selecting(self.stream)
 
     def teardown(self) -> None:
         self.run_undisturbed(page_size=5)
@@ -83,8 +85,8 @@ class Interruptions(RuleBasedStateMachine):
 
     @rule(
         page_size=st.integers(2, 3),
-        failing_request=st.one_of(st.none(), st.integers(2, 9)),
-        messages_taken=st.integers(3, 40),
+        failing_request=st.one_of(st.none(), st.integers(2, 12)),
+        messages_taken=st.integers(3, 60),
         meanwhile=st.dictionaries(st.integers(2, 6), changes, max_size=2),
     )
     def run_interrupted(
@@ -103,7 +105,8 @@ class Interruptions(RuleBasedStateMachine):
             self.drift.faults[first + failing_request] = REFUSED
             target = Target()
         config |= {"page_size": page_size}
-        self.load(run_here(settings(self.drift, **config), self.state, target=target))
+        config = settings(self.drift, concurrency=4, **config)
+        self.load(run_here(config, self.state, self.catalog, target))
         self.drift.faults.clear()
 
     @precondition(lambda self: self.account.conversations)
@@ -127,33 +130,34 @@ class Interruptions(RuleBasedStateMachine):
         self.run_interrupted(page_size, None, 10_000, meanwhile)
 
     def run_undisturbed(self, page_size: int) -> None:
-        output = run_here(settings(self.drift, page_size=page_size), self.state)
+        output = run_here(settings(self.drift, page_size=page_size), self.state, self.catalog)
         assert output.exit_code == 0
         self.load(output)
-        expected = {row["id"]: as_record(row) for row in self.account.conversations.values()}
-        assert {id_: self.target.get(id_) for id_ in expected} == expected
-        bookmark = output.bookmark()
-        newest = max((row["updatedAt"] for row in expected.values()), default="")
+        in_account = expected(self.account, self.stream)
+        assert {id_: self.target.get(id_) for id_ in in_account} == in_account
+        bookmark = output.bookmark(self.stream)
+        newest = max((r["updatedAt"] for r in expected(self.account).values()), default="")
         assert bookmark["walk"] is None
         assert (bookmark["replication_key_value"] or "") >= newest
 
     def load(self, output: Output) -> None:
-        self.target = upserted(self.target, output.records())
+        self.target = upserted(self.target, output.records(self.stream))
         self.state = output.state if output.states else self.state
 
     @invariant()
     def every_key_is_there(self) -> None:
         if not self.state or not self.state["bookmarks"]:
             return
-        bookmark = self.state["bookmarks"]["conversations"]
+        bookmark = self.state["bookmarks"][self.stream]
         assert list(bookmark) == ["replication_key", "replication_key_value", "covers", "walk"]
         assert list(bookmark["covers"]) == ["statuses", "start_date"]
 
 
-def machine(form: Cursor) -> Any:
-    case: Any = type(f"With_{form}_cursors", (Interruptions,), {"cursor": form}).TestCase  # type: ignore[attr-defined]
+def machine(stream: str, form: Cursor, examples: int) -> Any:
+    members = {"stream": stream, "cursor": form}
+    case: Any = type(f"{stream}_{form}", (Interruptions,), members).TestCase  # type: ignore[attr-defined]
     case.settings = hypothesis_settings(
-        max_examples=100,
+        max_examples=examples,
         stateful_step_count=8,
         deadline=None,
         suppress_health_check=list(HealthCheck),
@@ -161,6 +165,8 @@ def machine(form: Cursor) -> Any:
     return case
 
 
-TestWithOffsetCursors = machine("offset")
-TestWithIdCursors = machine("id")
-TestWithKeysetCursors = machine("keyset")
+TestConversationsWithOffsetCursors = machine("conversations", "offset", 100)
+TestConversationsWithIdCursors = machine("conversations", "id", 60)
+TestConversationsWithKeysetCursors = machine("conversations", "keyset", 60)
+TestMessagesWithOffsetCursors = machine("messages", "offset", 40)
+TestMessagesWithKeysetCursors = machine("messages", "keyset", 20)

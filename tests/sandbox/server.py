@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import socket
+import ssl
 import threading
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -16,6 +17,7 @@ from tests.sandbox.account import PERSONAL, STATUSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from tests.sandbox.account import Account, Row
 
@@ -155,9 +157,56 @@ class Sandbox:
         ids = [row["id"] for row in listing]
         return ids.index(int(cursor)) + 1 if int(cursor) in ids else None
 
+    def conversation(self, request: Request, id_: int) -> Response:
+        if id_ not in self.account.conversations:
+            return error(404, "not_found", "No conversation with that id")
+        return as_json({"data": self.account.detail(id_)})
+
+    def messages(self, request: Request, id_: int) -> Response:
+        if id_ not in self.account.conversations:
+            return error(404, "not_found", "No conversation with that id")
+        messages = self.account.messages(id_)
+        start = int(request.args.get("next") or 0)
+        page, below = messages[start : start + 50], start + 50
+        more = below < len(messages)
+        pagination = {"more": more, "next": str(below)} if more else {"more": False}
+        return as_json({"data": {"messages": page}, "pagination": pagination})
+
+    def contact(self, request: Request, id_: int) -> Response:
+        contact = self.account.contact(id_)
+        if contact is None:
+            return error(404, "not_found", "No contact with that id")
+        return as_json({"data": contact})
+
+    def users(self, request: Request) -> Response:
+        return as_json({"data": self.account.users()})
+
+    def teams(self, request: Request) -> Response:
+        return as_json({"data": self.account.teams()})
+
+    def accounts(self, request: Request) -> Response:
+        accounts = self.account.accounts()
+        start, size = int(request.args.get("index", 0)), int(request.args.get("size", 10))
+        if not 1 <= size <= 65:
+            return error(400, "validation_error", "size must be between 1 and 65")
+        data: dict[str, Any] = {"accounts": accounts[start : start + size], "total": len(accounts)}
+        if start + size < len(accounts):
+            data["next"] = f"/accounts?index={start + size}&size={size}"
+        return as_json({"data": data})
+
+    def playbooks(self, request: Request) -> Response:
+        return as_json(self.account.playbooks())
+
 
 _ROUTES: list[tuple[str, Callable[..., Response]]] = [
     (r"/conversations/list", Sandbox.conversation_list),
+    (r"/conversations/(\d+)", Sandbox.conversation),
+    (r"/conversations/(\d+)/messages", Sandbox.messages),
+    (r"/contacts/(\d+)", Sandbox.contact),
+    (r"/users/list", Sandbox.users),
+    (r"/teams/org", Sandbox.teams),
+    (r"/accounts", Sandbox.accounts),
+    (r"/playbooks/list", Sandbox.playbooks),
 ]
 
 
@@ -226,3 +275,28 @@ def changing(change: Callable[[Account], object]) -> Callable[[Sandbox, Request]
             change(sandbox.account)
 
     return fault
+
+
+def since(number: int, fault: Fault) -> Fault:
+    """From this request on, and until the fault is lifted."""
+    return lambda drift, request: fault(drift, request) if len(drift.requests) >= number else None
+
+
+def edited(edit: Callable[[Any], object]) -> Fault:
+    """Change the document that would be the answer."""
+
+    def fault(sandbox: Sandbox, request: Request) -> Response:
+        body = json.loads(sandbox.answer(request).get_data())
+        edit(body)
+        return as_json(body)
+
+    return fault
+
+
+def encrypt(sandbox: Sandbox, certificate: Path, key: Path) -> str:
+    """Speak TLS from now on; gives the URL."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = sandbox._server  # noqa: SLF001
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    return sandbox.url.replace("http:", "https:")

@@ -1,0 +1,242 @@
+"""All that belongs to conversations, and to the organisation."""
+
+from __future__ import annotations
+
+import json
+import time
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.sandbox.expected import expected
+from tests.sandbox.server import answers, error
+from tests.tap import run_here, selecting, settings, upserted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from werkzeug.wrappers import Request, Response
+
+    from tests.sandbox import Sandbox
+
+    Serve = Callable[..., Sandbox]
+
+OF_CONVERSATIONS = ["conversation_details", "messages", "contacts"]
+OF_ORGANISATION = ["users", "teams", "accounts", "playbooks"]
+
+
+@pytest.mark.parametrize("stream", OF_CONVERSATIONS + OF_ORGANISATION)
+def test_everything_arrives(sandbox: Serve, stream: str) -> None:
+    drift = sandbox(120)
+    output = run_here(settings(drift), None, selecting(stream))
+    assert output.exit_code == 0
+    assert upserted({}, output.records(stream)) == expected(drift.account, stream)
+    assert len(output.records(stream)) == len(expected(drift.account, stream))
+    assert {m["stream"] for m in output.messages if m["type"] == "RECORD"} == {stream}
+
+
+@pytest.mark.parametrize("stream", OF_CONVERSATIONS)
+def test_only_what_changed_is_asked_for_again(sandbox: Serve, stream: str) -> None:
+    drift = sandbox(120)
+    catalog = selecting(stream)
+    first = run_here(settings(drift), None, catalog)
+    before = len(drift.requests)
+    changed = list(drift.account.conversations)[7]
+    drift.account.change(changed)
+    second = run_here(settings(drift), first.state, catalog)
+    # One page of the list, and the items (up to three pages each) of what changed, and of what
+    # was the newest before.
+    asked = {request.partition("?")[0] for request in drift.requests[before:]}
+    assert len(asked) <= 3
+    loaded = upserted(upserted({}, first.records(stream)), second.records(stream))
+    assert loaded == expected(drift.account, stream)
+
+
+def test_one_run_reads_several_streams(sandbox: Serve) -> None:
+    drift = sandbox(60)
+    streams = ["conversations", *OF_CONVERSATIONS, *OF_ORGANISATION]
+    output = run_here(settings(drift), None, selecting(*streams))
+    for stream in streams:
+        assert upserted({}, output.records(stream)) == expected(drift.account, stream)
+
+
+def test_a_stream_that_is_selected_later_is_read_from_the_start(sandbox: Serve) -> None:
+    drift = sandbox(60)
+    first = run_here(settings(drift))
+    second = run_here(settings(drift), first.state, selecting("conversations", "messages"))
+    assert upserted({}, second.records("messages")) == expected(drift.account, "messages")
+
+
+def test_what_is_not_selected_costs_nothing(sandbox: Serve) -> None:
+    drift = sandbox(60)
+    run_here(settings(drift))
+    assert {request.partition("?")[0] for request in drift.requests} == {"/conversations/list"}
+    catalog = selecting("messages")
+    entry = next(e for e in catalog["streams"] if e["tap_stream_id"] == "messages")
+    for field in entry["metadata"]:
+        if field["breadcrumb"] == ["properties", "body"]:
+            field["metadata"]["selected"] = False
+    output = run_here(settings(drift), None, catalog)
+    assert output.records("messages")
+    assert not any("body" in record for record in output.records("messages"))
+
+
+def test_accounts_are_asked_for_by_index_and_size(sandbox: Serve) -> None:
+    drift = sandbox()
+    run_here(settings(drift), None, selecting("accounts"))
+    assert drift.requests == [f"/accounts?index={index}&size=65" for index in (0, 65, 130)]
+
+
+def test_long_conversations_are_read_page_by_page(sandbox: Serve) -> None:
+    drift = sandbox(1)
+    conversation = next(iter(drift.account.conversations))
+    drift.account.messages_in[conversation] = 130
+    output = run_here(settings(drift), None, selecting("messages"))
+    path = f"/conversations/{conversation}/messages"
+    assert drift.requests[1:] == [path, f"{path}?next=50", f"{path}?next=100"]
+    ids = [record["id"] for record in output.records("messages")]
+    assert ids == sorted(ids)
+    assert len(ids) == 130
+
+
+def test_contacts_are_asked_for_once_per_run(sandbox: Serve) -> None:
+    drift = sandbox(200)
+    run_here(settings(drift), None, selecting("contacts"))
+    asked = [request for request in drift.requests if request.startswith("/contacts/")]
+    assert len(asked) == len(set(asked)) == len(expected(drift.account, "contacts"))
+
+
+def test_attributes_that_differ_only_in_case_stay_apart(sandbox: Serve) -> None:
+    output = run_here(settings(sandbox(5)), None, selecting("contacts"))
+    for record in output.records("contacts"):
+        assert record["attributes"]["_END_USER_VERSION"] == 7
+        assert record["attributes"]["_end_user_version"] == 8
+
+
+@pytest.mark.parametrize("stream", OF_CONVERSATIONS)
+def test_items_that_are_gone_are_skipped_and_counted(
+    sandbox: Serve, caplog: pytest.LogCaptureFixture, stream: str
+) -> None:
+    drift = sandbox(30)
+    gone = list(drift.account.conversations)[3:5]
+
+    def delete(drift: Sandbox, request: Request) -> Response | None:
+        paths = [f"/conversations/{id_}" for id_ in gone]
+        paths += [f"/conversations/{id_}/messages" for id_ in gone]
+        paths += [f"/contacts/{drift.account.conversations[id_]['contactId']}" for id_ in gone]
+        return error(404, "not_found", "gone") if request.path in paths else None
+
+    drift.fault = delete
+    output = run_here(settings(drift), None, selecting(stream))
+    assert output.exit_code == 0
+    said = [r.getMessage() for r in caplog.records if "were gone" in r.getMessage()]
+    number = len({drift.account.conversations[id_]["contactId"] for id_ in gone})
+    number = number if stream == "contacts" else 2
+    assert said == [f"{stream}: {number} were gone when their turn came, and are skipped."]
+    missing = expected(drift.account, stream).keys() - upserted({}, output.records(stream)).keys()
+    assert missing
+
+
+@pytest.mark.parametrize("stream", OF_CONVERSATIONS)
+def test_any_other_failure_of_an_item_fails_the_stream_where_it_can_resume(
+    sandbox: Serve, stream: str
+) -> None:
+    drift = sandbox(120)
+    catalog = selecting(stream)
+    drift.faults[48 if stream == "contacts" else 70] = answers(
+        error(403, "authentication_error", "no")
+    )
+    failed = run_here(settings(drift), None, catalog)
+    assert failed.exit_code == 1
+    assert failed.bookmark(stream)["walk"]  # the first page is out
+    again = run_here(settings(drift), failed.state, catalog)
+    loaded = upserted(upserted({}, failed.records(stream)), again.records(stream))
+    assert loaded == expected(drift.account, stream)
+
+
+@pytest.mark.parametrize(
+    ("stream", "path", "scope"),
+    [
+        ("users", "/users/list", "user_read"),
+        ("accounts", "/accounts", "account_read"),
+        ("playbooks", "/playbooks/list", "playbook_read"),
+        ("contacts", "/contacts/", "contact_read"),
+        ("messages", "/conversations/39", "conversation_read"),
+    ],
+)
+def test_a_missing_scope_is_named_and_the_other_streams_go_on(
+    sandbox: Serve, caplog: pytest.LogCaptureFixture, stream: str, path: str, scope: str
+) -> None:
+    drift = sandbox(20)
+    drift.fault = lambda _, request: (
+        error(403, "authentication_error", "no") if request.path.startswith(path) else None
+    )
+    output = run_here(settings(drift), None, selecting("conversations", "teams", stream))
+    errors = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
+    assert len(errors) == 1
+    assert errors[0].startswith(f"{stream}: ")
+    assert scope in errors[0]
+    assert output.exit_code == 1
+    for other in ("conversations", "teams"):
+        assert upserted({}, output.records(other)) == expected(drift.account, other)
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, 8])
+def test_no_more_requests_are_under_way_than_allowed(sandbox: Serve, concurrency: int) -> None:
+    drift = sandbox(100, latency=0.01)
+    run_here(settings(drift, concurrency=concurrency), None, selecting("messages"))
+    assert drift.most_under_way == concurrency
+
+
+def test_the_order_of_records_does_not_depend_on_concurrency(sandbox: Serve) -> None:
+    drift = sandbox(100)
+
+    def lines(concurrency: int) -> list[dict[str, Any]]:
+        output = run_here(settings(drift, concurrency=concurrency), None, selecting("messages"))
+        return [
+            {name: value for name, value in message.items() if name != "time_extracted"}
+            for message in output.messages
+        ]
+
+    assert lines(8) == lines(1)
+
+
+def test_requests_per_minute_hold_for_all_streams_together(sandbox: Serve) -> None:
+    drift = sandbox(20)
+    arrived: list[float] = []
+    drift.fault = lambda _, request: arrived.append(time.monotonic())
+    catalog = selecting("conversation_details", "users", "teams")
+    run_here(settings(drift, requests_per_minute=600), None, catalog)
+    assert len(arrived) == 23
+    # 600 in a minute are 10 in a second; a little is allowed for the way.
+    assert all(later - earlier > 0.9 for earlier, later in zip(arrived, arrived[10:], strict=False))
+
+
+def test_while_drift_asks_to_wait_every_worker_waits(sandbox: Serve) -> None:
+    drift = sandbox(40)
+    arrived: list[float] = []
+    busy = error(429, "rate_limit", "slow down", {"Retry-After": "1"})
+
+    def note(drift: Sandbox, request: Request) -> Response | None:
+        arrived.append(time.monotonic())
+        return busy if len(arrived) == 10 else None
+
+    drift.fault = note
+    output = run_here(settings(drift, max_retries=1), None, selecting("messages"))
+    assert output.exit_code == 0
+    pause = max(later - earlier for earlier, later in pairwise(arrived[9:]))
+    assert pause > 0.9
+    # What was under way already may still arrive, but nothing new starts.
+    assert sum(arrived[9] < moment < arrived[9] + 0.9 for moment in arrived) <= 8
+
+
+def test_a_free_form_object_arrives_as_it_is(sandbox: Serve) -> None:
+    drift = sandbox(1)
+    conversation = next(iter(drift.account.conversations))
+    drift.account.messages_in[conversation] = 1
+    (record,) = run_here(settings(drift), None, selecting("messages")).records("messages")
+    assert record["attributes"] == drift.account.messages(conversation)[0]["attributes"]
+    assert json.dumps(record["context"]) == json.dumps(
+        drift.account.messages(conversation)[0]["context"]
+    )
