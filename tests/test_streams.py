@@ -144,7 +144,7 @@ def test_any_other_failure_of_an_item_fails_the_stream_where_it_can_resume(
 ) -> None:
     drift = sandbox(120)
     catalog = selecting(stream)
-    drift.faults[48 if stream == "contacts" else 70] = answers(
+    drift.faults[36 if stream == "contacts" else 70] = answers(
         error(403, "authentication_error", "no")
     )
     failed = run_here(settings(drift), None, catalog)
