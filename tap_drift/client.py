@@ -176,7 +176,12 @@ class DriftStream(RESTStream[str]):
             if self.ABORT_AT_RECORD_COUNT is not None and self.selected_by_default:
                 raise  # a connection test (--test) is to fail
             self.failed = True
-            self.logger.error("%s: %s", self.name, error)  # noqa: TRY400  (a traceback tells users nothing)
+            tried = (
+                f" Given up after {self.config['max_retries']} retries."
+                if isinstance(error, RetriableAPIError)
+                else ""
+            )
+            self.logger.error("%s: %s%s", self.name, error, tried)  # noqa: TRY400  (users need no traceback)
 
     def read_records(self) -> Iterator[dict[str, Any]]:
         """Read all rows of the stream, page after page.

@@ -191,19 +191,24 @@ class NewestFirstStream(DriftStream):
         """
         try:
             bookmark = msgspec.convert(self.stream_state, Bookmark)
-            times = [bookmark.replication_key_value, bookmark.covers.start_date]
-            if walk := bookmark.walk:
-                times += [walk.top, walk.last.updatedAt if walk.last else None]
-            for time_ in filter(None, times):
-                rfc3339(time_)
+            value, covers, walk = bookmark.replication_key_value, bookmark.covers, bookmark.walk
+            return Bookmark(
+                self.replication_key,
+                value and rfc3339(value),
+                Covers(covers.statuses, covers.start_date and rfc3339(covers.start_date)),
+                walk
+                and Walk(
+                    walk.cursor,
+                    walk.top and rfc3339(walk.top),
+                    walk.last and Place(walk.last.id, rfc3339(walk.last.updatedAt)),
+                ),
+            )
         except (msgspec.ValidationError, ValueError) as error:
             msg = (
                 f"the state of this stream is damaged ({error}). Restore an older state, or remove "
                 f"bookmarks.{self.name} from it to read the stream from the start."
             )
             raise DriftError(msg) from None
-        value = bookmark.replication_key_value
-        return msgspec.structs.replace(bookmark, replication_key_value=value and rfc3339(value))
 
     @bookmark.setter
     def bookmark(self, bookmark: Bookmark) -> None:

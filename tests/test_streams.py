@@ -228,7 +228,7 @@ def test_while_drift_asks_to_wait_every_worker_waits(sandbox: Serve) -> None:
     pause = max(later - earlier for earlier, later in pairwise(arrived[9:]))
     assert pause > 0.9
     # What was under way already may still arrive, but nothing new starts.
-    assert sum(arrived[9] < moment < arrived[9] + 0.9 for moment in arrived) <= 8
+    assert not any(arrived[9] + 0.4 < moment < arrived[9] + 0.9 for moment in arrived)
 
 
 def test_a_free_form_object_arrives_as_it_is(sandbox: Serve) -> None:
