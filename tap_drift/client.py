@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import email.utils
 import itertools
+import math
 import random
 import socket
 import ssl
@@ -23,6 +24,7 @@ from requests_ratelimiter import LimiterAdapter
 from singer_sdk import RESTStream
 from singer_sdk.authenticators import BearerTokenAuthenticator
 from singer_sdk.exceptions import FatalAPIError, RetriableAPIError
+from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.helpers.jsonpath import extract_jsonpath
 
 if sys.version_info >= (3, 12):
@@ -122,6 +124,8 @@ class DriftStream(RESTStream[str]):
     A subclass declares `path`, `records_jsonpath` and `scope`; rows leave it shaped as its schema
     says.
     """
+
+    TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE  # conform() has done more than that
 
     scope: str
     """The scope that a token needs for this stream (Drift's page on authentication)."""
@@ -281,7 +285,7 @@ class DriftStream(RESTStream[str]):
         Raises:
             DriftError: The row has no key.
         """
-        record: dict[str, Any] = conformed(row, self.schema, self._warn_once)
+        record: dict[str, Any] = conformed(row, self.effective_schema, self._warn_once)
         for key in self.primary_keys:
             if record.get(key) is None:
                 msg = f"Drift sent a row without a usable {key}, which is its key."
@@ -519,6 +523,8 @@ def retry_after(response: requests.Response | None) -> float | None:
         return None
     try:
         seconds = float(asked)
+        if math.isnan(seconds):
+            return None
     except ValueError:
         try:
             until = email.utils.parsedate_to_datetime(asked)
@@ -541,14 +547,14 @@ def rfc3339(value: float | str) -> str:
     Raises:
         ValueError: The value is no time, or one that no calendar has.
     """
-    if isinstance(value, str) and not value.isdigit():
-        time_ = dt.datetime.fromisoformat(value)
-        time_ = time_.astimezone(dt.UTC) if time_.tzinfo else time_.replace(tzinfo=dt.UTC)
-    else:
-        try:
+    try:
+        if isinstance(value, str) and not value.isdigit():
+            time_ = dt.datetime.fromisoformat(value)
+            time_ = time_.astimezone(dt.UTC) if time_.tzinfo else time_.replace(tzinfo=dt.UTC)
+        else:
             time_ = _EPOCH + dt.timedelta(milliseconds=integer(value))
-        except OverflowError as error:
-            raise ValueError(value) from error
+    except OverflowError as error:
+        raise ValueError(value) from error
     return time_.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
@@ -597,7 +603,7 @@ def conformed(value: Any, schema: Mapping[str, Any], warn: Any, path: str = "") 
         for name, field in value.items():
             field_path = f"{path}.{name}" if path else name
             if name not in properties:
-                warn(field_path, "is not known to this version of the tap")
+                warn(field_path, "is not in the schema")
                 continue
             try:
                 shaped[name] = conformed(field, properties[name], warn, field_path)

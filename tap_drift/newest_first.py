@@ -119,17 +119,23 @@ class Page(NamedTuple):
         """Whether the rows come newest first."""
         return all(a.updatedAt >= b.updatedAt for a, b in itertools.pairwise(self.places))
 
-    def joins(self, last: Place | None) -> bool:
-        """Tell whether nothing can be missing between `last` and this page.
+    def joins(self, walk: Walk, *, again: bool) -> bool:
+        """Tell whether nothing can be missing between where a walk is and this page.
 
-        It begins above `last`, or `last` is on it, unchanged. That its first row is no older
-        would not do: of rows that share one time, some could be skipped.
+        It begins above the last row, or that row is on it, unchanged. That its first row is no
+        older would not do: of rows that share one time, some could be skipped.
+
+        Args:
+            walk: Where the walk is.
+            again: Whether this is its last page, asked for again.
         """
         places = self.places
+        if not self.is_sorted:
+            return not again  # the walk reads to the end from here, but it can't resume
         return (
-            last is not None
+            walk.last is not None
             and bool(places)
-            and (places[0].updatedAt > last.updatedAt or last in places)
+            and (places[0].updatedAt > walk.last.updatedAt or walk.last in places)
         )
 
 
@@ -295,9 +301,11 @@ class NewestFirstStream(DriftStream):
         bookmark = self.bookmark
         value = bookmark.replication_key_value
         if value and (lookback := int(self.config["lookback_seconds"])):
-            value = rfc3339(
-                (dt.datetime.fromisoformat(value) - dt.timedelta(seconds=lookback)).isoformat()
-            )
+            try:
+                lower = dt.datetime.fromisoformat(value) - dt.timedelta(seconds=lookback)
+                value = rfc3339(lower.isoformat())
+            except OverflowError:  # before all calendars
+                value = None
         return max(filter(None, (value, bookmark.covers.start_date)), default=None)
 
     def _walk(self, resumed: Walk | None) -> Iterator[dict[str, Any]]:
@@ -318,7 +326,7 @@ class NewestFirstStream(DriftStream):
         self._counts_rows = True
         cursor, top = (resumed.cursor, resumed.top) if resumed else (None, None)
         unproven = resumed is not None
-        above: set[Place] = set()
+        above: set[Place | None] = set()
         seen, returns, empty_end_seen = {cursor}, 0, False
         answer = self.ask_ahead(cursor)
         while True:
@@ -327,7 +335,7 @@ class NewestFirstStream(DriftStream):
             empty_end = done is not None and page is not None and page == Page([], None)
             if (
                 page is None
-                or (unproven and not (page.is_sorted and page.joins(done.last if done else None)))
+                or (unproven and done and not page.joins(done, again=cursor == done.cursor))
                 or (empty_end and not empty_end_seen)
             ):
                 empty_end_seen |= empty_end
@@ -370,7 +378,7 @@ class NewestFirstStream(DriftStream):
             self._checkpoint(done, arrived=arrived)
             if arrived:
                 return
-            above = set(places)
+            above = {row.place for row in page.rows}
             if time.monotonic() - self._reported_at >= SECONDS_BETWEEN_REPORTS:
                 self._report()
 
@@ -378,7 +386,7 @@ class NewestFirstStream(DriftStream):
         """Say which cursor to ask for the page below, and whether that page has to prove itself.
 
         A cursor that counts rows skips some when rows above it leave the list (a conversation is
-        deleted, or closed while open ones are read). It is asked one row higher, so that its page
+        deleted, or closed while open ones are read). It is asked so much higher that its page
         begins with the last row of this one, or shows that the list moved. (Pages of one row are
         the exception: they can't overlap and move on.)
         """
@@ -390,8 +398,9 @@ class NewestFirstStream(DriftStream):
             and start.isdecimal()
             and int(following) == int(start) + len(page.rows)
         )
-        if self._counts_rows and self._in_order and len(page.rows) > 1 and page.places:
-            return str(int(following) - 1), True
+        overlap = next((n for n, row in enumerate(reversed(page.rows), 1) if row.timed), 0)
+        if self._counts_rows and self._in_order and 0 < overlap < len(page.rows):
+            return str(int(following) - overlap), True
         return following, False
 
     def _check_order(self, page: Page) -> None:

@@ -284,7 +284,12 @@ class TapDrift(Tap):
         except msgspec.ValidationError as error:
             line = f'The state is damaged ({error}). It looks like {{"bookmarks": {{...}}}}.'
             raise ConfigValidationError(line, errors=[line]) from None
-        super().load_state({"bookmarks": bookmarks})
+        # The SDK's own notes on runs that did not finish: no stream of this tap needs them.
+        notes = {"progress_markers", "partitions"}
+        own = {
+            name: {k: v for k, v in of.items() if k not in notes} for name, of in bookmarks.items()
+        }
+        super().load_state({"bookmarks": own})
 
     @override
     def discover_streams(self) -> Sequence[DriftStream]:
