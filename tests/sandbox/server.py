@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import bisect
 import json
 import re
 import socket
@@ -148,8 +149,9 @@ class Sandbox:
                 updated_at, id_ = (int(part.partition("=")[2]) for part in place.split("&"))
             except ValueError:
                 return None
-            above = [(-row["updatedAt"], row["id"]) <= (-updated_at, id_) for row in listing]
-            return sum(above)
+            return bisect.bisect_right(
+                listing, (-updated_at, id_), key=lambda row: (-row["updatedAt"], row["id"])
+            )
         if not cursor.isdecimal():
             return None
         if self.cursor == "offset":

@@ -1,0 +1,781 @@
+"""When Drift or the network misbehaves: go on, or say clearly what happened, and lose nothing."""
+
+from __future__ import annotations
+
+import datetime as dt
+import email.utils
+import itertools
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+from werkzeug.wrappers import Response
+
+from tests.sandbox import TOKEN
+from tests.sandbox.account import PERSONAL
+from tests.sandbox.expected import as_record, as_time
+from tests.sandbox.server import (
+    answers,
+    as_json,
+    cut_off,
+    dropped,
+    edited,
+    encrypt,
+    error,
+    errors,
+    html,
+    since,
+    slow,
+)
+from tests.tap import run_here, run_tap, settings, tap_command, upserted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from werkzeug.wrappers import Request
+
+    from tests.sandbox import Sandbox
+    from tests.sandbox.server import Cursor, Fault
+    from tests.tap import Json, Output
+
+    Log = Callable[[], list[str]]
+    Serve = Callable[..., Sandbox]
+
+CONVERSATIONS = 20
+PAGE_SIZE = 3
+CONFIG = {"page_size": PAGE_SIZE, "request_timeout": 1}
+AT_ONCE = {"Retry-After": "0"}
+
+
+class Case(NamedTuple):
+    """A fault, and what a run makes of it."""
+
+    fault: Fault
+    said: str
+    """What the line in the log has."""
+
+    retried: bool = False
+    shrinks: bool = False
+    """Whether fewer rows are asked for when retries do not help."""
+
+    refuses_cursor: bool = False
+    """Whether a cursor may be what Drift does not like, so that the walk finds another way."""
+
+
+CASES = {
+    "429 that says how long": Case(
+        answers(error(429, "rate_limit", "Too many requests", AT_ONCE)),
+        "Drift answered 429 (rate_limit: Too many requests)",
+        retried=True,
+    ),
+    "429 that says until when": Case(
+        answers(error(429, "rate_limit", "No", {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"})),
+        "Drift answered 429 (rate_limit: No)",
+        retried=True,
+    ),
+    "429 that says nothing": Case(
+        answers(Response(status=429)), "Drift answered 429 with text/plain", retried=True
+    ),
+    "500": Case(
+        answers(error(500, "internal_error", "It broke", AT_ONCE)),
+        "Drift answered 500 (internal_error: It broke)",
+        retried=True,
+        shrinks=True,
+    ),
+    "503 as a page for people": Case(
+        html(503),
+        "Drift answered 503 with text/html instead of JSON",
+        retried=True,
+        shrinks=True,
+    ),
+    "time-out": Case(slow, "no answer within 1 s (request_timeout)", retried=True, shrinks=True),
+    "dropped": Case(dropped, "the connection to 127.0.0.1 broke off", retried=True, shrinks=True),
+    "cut off": Case(cut_off, "the connection to 127.0.0.1 broke off", retried=True, shrinks=True),
+    "200 as a page for people": Case(
+        html(200),
+        "Drift answered 200 with text/html instead of JSON. Does a proxy or a login page stand",
+        retried=True,
+    ),
+    "200 with an error that is over soon": Case(
+        answers(error(200, "internal_error", "It broke", AT_ONCE)),
+        "Drift answered 500 (internal_error: It broke)",
+        retried=True,
+        shrinks=True,
+    ),
+    "200 with an error": Case(
+        answers(error(200, "authentication_error", "Not you")),
+        "Drift answered 403 (authentication_error: Not you)",
+    ),
+    "200 with errors": Case(
+        answers(errors("validation_error", "unknown status", "statusId", 200)),
+        "Drift answered 400 (validation_error: unknown status: parameter statusId)",
+        refuses_cursor=True,
+    ),
+    "200 with an error of no known shape": Case(
+        answers(as_json({"error": PERSONAL})),
+        "Drift answered 400 (an error in no documented shape)",
+        refuses_cursor=True,
+    ),
+    "400": Case(
+        answers(errors("validation_error", "must be between 1 and 50", "limit")),
+        "Drift answered 400 (validation_error: must be between 1 and 50: parameter limit)",
+        refuses_cursor=True,
+    ),
+    "401": Case(
+        answers(error(401, "authentication_error", "The access token has expired")),
+        "Drift answered 401 (authentication_error: The access token has expired). "
+        "The access token is wrong, has expired or was revoked",
+    ),
+    "403": Case(
+        answers(error(403, "authentication_error", "Not in scope")),
+        "Drift answered 403 (authentication_error: Not in scope). The token may lack the scope "
+        "conversation_read. Scopes are fixed when a token is granted: add the scope to the app on "
+        "dev.drift.com, then create a new token.",
+    ),
+    "404": Case(
+        answers(error(404, "not_found", "No such resource")),
+        "Drift answered 404 (not_found: No such resource). Is api_url right, and is this API still",
+        refuses_cursor=True,
+    ),
+    "redirect": Case(
+        answers(Response(status=302, headers={"Location": "https://www.example.com/gone?a=b"})),
+        "Drift answered 302 with text/plain instead of JSON. That redirects to www.example.com, "
+        "and redirects are not followed",
+    ),
+}
+
+
+def circles(drift: Sandbox, request: Request) -> Response | None:
+    """Point from every page but the first to that page itself."""
+    if "next" not in request.args:
+        return None
+    body = json.loads(drift.answer(request).get_data())
+    return as_json(body | {"pagination": {"more": True, "next": request.args["next"]}})
+
+
+# Answers that break Drift's document in a way that leaves no way on.
+BROKEN_ANSWERS = {
+    "more, but not where": Case(
+        edited(lambda body: "pagination" in body and body["pagination"].pop("next")),
+        "Drift says that there is more, but not where",
+    ),
+    "pagination is no object": Case(edited(lambda body: body.update(pagination=[1])), "pagination"),
+    "no data": Case(edited(lambda body: body.pop("data")), "at $.data"),
+    "data is no list": Case(
+        edited(lambda body: body.update(data={"rows": body["data"]})),
+        "at $.data",
+    ),
+    "data is null": Case(edited(lambda body: body.update(data=None)), "at $.data"),
+    "a row is no object": Case(edited(lambda body: body["data"].append(PERSONAL)), "at $.data"),
+    "the answer is a list": Case(answers(as_json([])), "at $.data"),
+    "a row without id": Case(
+        edited(lambda body: body["data"][-1].pop("id")),
+        "Drift sent a conversation without a usable id",
+    ),
+    "an id that is no number": Case(
+        edited(lambda body: body["data"][-1].update(id=PERSONAL)),
+        "Drift sent a conversation without a usable id",
+    ),
+    "a list that goes in circles": Case(circles, "the list goes in circles"),
+}
+
+PLACES = {"at the first request": 1, "in the middle": 4, "in a resumed walk": 1}
+
+cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+places = pytest.mark.parametrize("place", PLACES)
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[Log]:
+    """What a run says that is more than information."""
+
+    def lines() -> list[str]:
+        assert all(record.exc_info is None for record in caplog.records)
+        return [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+
+    yield lines
+    assert all(word not in caplog.text for word in (TOKEN, PERSONAL, "Traceback"))
+
+
+class Run:
+    """An account, and a target that gets what one run after another writes."""
+
+    def __init__(self, drift: Sandbox) -> None:
+        self.drift = drift
+        self.state: Json | None = None
+        self.target: dict[Any, Json] = {}
+
+    @property
+    def account(self) -> dict[Any, Json]:
+        return {row["id"]: as_record(row) for row in self.drift.account.conversations.values()}
+
+    def here(self, **config: Any) -> Output:
+        return self.load(run_here(settings(self.drift, **CONFIG | config), self.state))
+
+    def load(self, output: Output) -> Output:
+        self.target = upserted(self.target, output.records())
+        self.state = output.state
+        return output
+
+    def up_to(self, place: str) -> int:
+        """Get to where the fault is due: the number of its request."""
+        if place == "in a resumed walk":
+            self.drift.faults[4] = CASES["401"].fault
+            assert self.here().exit_code == 1
+            self.drift.faults.clear()
+            assert self.state
+            assert self.state["bookmarks"]["conversations"]["walk"]["last"]
+        return len(self.drift.requests) + PLACES[place]
+
+    def undisturbed(self) -> None:
+        """Run once more, and have all of the account."""
+        self.drift.fault = None
+        self.drift.faults.clear()
+        output = self.here()
+        assert output.exit_code == 0
+        assert output.bookmark()["walk"] is None
+        assert self.target == self.account
+
+
+# Faults
+
+
+@cases
+@places
+def test_a_fault_that_lasts_ends_in_one_clear_line(
+    sandbox: Serve, log: Log, case: Case, place: str
+) -> None:
+    run = Run(sandbox(CONVERSATIONS))
+    first = run.up_to(place)
+    said_before = len(log())
+    run.drift.fault = since(first, case.fault)
+    output = run.here()
+    assert output.exit_code == 1
+    *warnings, line = log()[said_before:]
+    assert line.startswith("conversations: GET /conversations/list: ")
+    assert case.said in line
+    if case.shrinks:
+        assert len(warnings) == 1
+        assert case.said in warnings[0]
+        assert warnings[0].endswith(" Asking for 1 rows at a time.")
+    elif place == "at the first request" or not case.refuses_cursor:
+        assert warnings == []
+    run.undisturbed()
+
+
+@cases
+@places
+def test_a_fault_that_passes_is_survived_if_another_try_can_help(
+    sandbox: Serve, log: Log, case: Case, place: str
+) -> None:
+    run = Run(sandbox(CONVERSATIONS))
+    number = run.up_to(place)
+    said_before = len(log())
+    run.drift.faults[number] = case.fault
+    output = run.here(max_retries=1)
+    said = log()[said_before:]
+    again = [line for line in said if "Trying again in" in line]
+    if case.retried:
+        assert output.exit_code == 0
+        (line,) = said
+        assert case.said in line
+        assert re.search(r" Trying again in \d\.\d s \(1 of 1\)\.$", line)
+        assert run.target == run.account
+        assert len(output.records()) == len({record["id"] for record in output.records()})
+    else:
+        assert again == []
+        on_another_way = case.refuses_cursor and place != "at the first request"
+        assert output.exit_code == (0 if on_another_way else 1)
+    run.undisturbed()
+
+
+@pytest.mark.parametrize(
+    ("place", "case"),
+    list(zip(itertools.cycle(PLACES), CASES.values(), strict=False)),
+    ids=CASES.keys(),
+)
+def test_a_process_that_fails_says_why_and_ends_in_state(
+    sandbox: Serve, tmp_path: Path, place: str, case: Case
+) -> None:
+    run = Run(sandbox(CONVERSATIONS))
+    run.drift.fault = since(run.up_to(place), case.fault)
+    output = run.load(run_tap(tmp_path, settings(run.drift, **CONFIG), run.state))
+    assert output.messages[-1]["type"] == "STATE"
+    assert output.exit_code == 1
+    why, outcome = [line for line in output.stderr.splitlines() if "| ERROR" in line]
+    assert case.said in why
+    assert "Not read to the end: conversations." in outcome
+    assert "Traceback" not in output.stderr
+    run.undisturbed()
+
+
+def test_every_retry_is_one_line_and_waits_longer(sandbox: Serve, log: Log) -> None:
+    run = Run(sandbox(CONVERSATIONS))
+    run.drift.faults = dict.fromkeys((2, 3), html(503))
+    assert run.here(max_retries=2).exit_code == 0
+    waits = [float(wait) for line in log() for wait in re.findall(r"again in ([\d.]+) s", line)]
+    assert len(log()) == len(waits) == 2
+    assert 0.3 <= waits[0] <= 0.7 <= waits[1] <= 1.3
+    assert ["(1 of 2)." in log()[0], "(2 of 2)." in log()[1]] == [True, True]
+    assert run.target == run.account
+
+
+@pytest.mark.parametrize(
+    ("asked", "least", "most"),
+    [
+        (lambda: "1", 1.0, 1.0),
+        (
+            lambda: email.utils.format_datetime(
+                dt.datetime.now(dt.UTC) + dt.timedelta(seconds=2), usegmt=True
+            ),
+            1.0,
+            2.0,
+        ),
+        (lambda: "-5", 0.0, 0.0),
+        (lambda: "soon", 0.3, 0.7),
+        (lambda: "nan", 0.3, 0.7),
+        (lambda: "", 0.3, 0.7),
+    ],
+    ids=["seconds", "date", "negative", "no number", "not a number", "empty"],
+)
+def test_retry_after_is_waited_for(
+    sandbox: Serve,
+    log: Log,
+    asked: Callable[[], str],
+    least: float,
+    most: float,
+) -> None:
+    run = Run(sandbox(CONVERSATIONS))
+    run.drift.faults[2] = lambda drift, request: error(
+        429, "rate_limit", "Too many requests", {"Retry-After": asked()}
+    )
+    started = time.monotonic()
+    assert run.here(max_retries=1).exit_code == 0
+    (line,) = log()
+    (wait,) = re.findall(r"again in ([\d.]+) s", line)
+    assert least <= float(wait) <= most
+    assert time.monotonic() - started >= least
+    assert run.target == run.account
+
+
+@pytest.mark.parametrize("asked", ["86400", "inf", "Fri, 31 Dec 2100 23:59:59 GMT"])
+def test_a_wait_is_five_minutes_at_most_and_can_be_ended(
+    sandbox: Serve, tmp_path: Path, asked: str
+) -> None:
+    run = Run(sandbox(CONVERSATIONS))
+    run.drift.fault = since(
+        4, answers(error(503, "internal_error", "Later", {"Retry-After": asked}))
+    )
+    command = tap_command(tmp_path, settings(run.drift, **CONFIG, max_retries=1))
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as tap:
+        assert tap.stderr
+        assert tap.stdout
+        said = next(line for line in tap.stderr if "Trying again" in line)
+        tap.send_signal(signal.SIGTERM)
+        stdout = tap.stdout.read()
+    assert "Trying again in 300.0 s" in said
+    assert tap.returncode == 143
+    assert json.loads(stdout.splitlines()[-1])["type"] == "STATE"
+
+
+# The network
+
+
+@places
+def test_a_refused_connection_is_named(sandbox: Serve, log: Log, place: str) -> None:
+    run = Run(sandbox(CONVERSATIONS))
+    number = run.up_to(place)
+    said_before = len(log())
+    if place == "in the middle":
+
+        def goes_away(drift: Sandbox, request: Request) -> None:
+            drift.__exit__()
+
+        run.drift.faults[number - 1] = goes_away
+    else:
+        run.drift.__exit__()
+    assert run.here().exit_code == 1
+    (line,) = log()[said_before:]
+    assert "GET /conversations/list: 127.0.0.1 refused the connection." in line
+    run.drift = sandbox(run.drift.account)
+    run.undisturbed()
+
+
+@pytest.mark.parametrize("place", ["at the first request", "in a resumed walk"])
+def test_a_host_that_is_not_found_is_named(sandbox: Serve, log: Log, place: str) -> None:
+    run = Run(sandbox(CONVERSATIONS))
+    run.up_to(place)
+    said_before = len(log())
+    assert run.here(api_url="https://no-such-host.invalid").exit_code == 1
+    (line,) = log()[said_before:]
+    assert "the host name no-such-host.invalid can't be resolved" in line
+    run.undisturbed()
+
+
+def test_a_host_that_is_not_found_is_tried_again(sandbox: Serve, log: Log) -> None:
+    Run(sandbox()).here(api_url="https://no-such-host.invalid", max_retries=1)
+    first, second = log()
+    assert "can't be resolved" in first
+    assert "Trying again in" in first
+    assert "can't be resolved" in second
+
+
+NEW_REQUEST = "req -new -newkey rsa:2048 -nodes -subj /CN=drift -keyout key.pem -out request.pem"
+SELF_SIGN = (
+    "ca -batch -notext -selfsign -keyfile key.pem -in request.pem -out certificate.pem "
+    "-startdate 20200101000000Z -enddate"
+)
+OPENSSL_CONFIG = """
+[ca]
+default_ca = own
+[own]
+database = index.txt
+new_certs_dir = .
+default_md = sha256
+rand_serial = yes
+policy = any
+x509_extensions = names
+[any]
+commonName = supplied
+[names]
+subjectAltName = IP:127.0.0.1
+[req]
+distinguished_name = any
+"""
+
+
+def signed(folder: Path, last_year: int) -> tuple[Path, Path]:
+    """A certificate that nobody but itself vouches for, and its key."""
+    (folder / "openssl.cnf").write_text(OPENSSL_CONFIG)
+    (folder / "index.txt").touch()
+    for arguments in (NEW_REQUEST, f"{SELF_SIGN} {last_year}1231000000Z"):
+        command = ["openssl", *arguments.split(), "-config", "openssl.cnf"]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return folder / "certificate.pem", folder / "key.pem"
+
+
+@pytest.mark.parametrize("reason", ["signed certificate", "certificate has expired"])
+@pytest.mark.parametrize("place", ["at the first request", "in a resumed walk"])
+def test_a_bad_certificate_is_named_and_gets_no_request(
+    sandbox: Serve, log: Log, tmp_path: Path, place: str, reason: str
+) -> None:
+    run = Run(sandbox(CONVERSATIONS))
+    run.up_to(place)
+    said_before = len(log())
+    other = sandbox(run.drift.account)
+    expired = "expired" in reason
+    certificate, key = signed(tmp_path, 2020 if expired else 2049)
+    config = {"api_url": encrypt(other, certificate, key), "max_retries": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        if expired:
+            patch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        assert run.here(**config).exit_code == 1
+    (line,) = log()[said_before:]
+    assert "the connection to 127.0.0.1 is not safe" in line
+    assert f"{reason}), so the token was not sent" in line
+    assert other.requests == []
+    run.undisturbed()
+
+
+def test_a_certificate_that_this_machine_trusts_is_good(
+    sandbox: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(sandbox(CONVERSATIONS))
+    certificate, key = signed(tmp_path, 2049)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    assert run.here(api_url=encrypt(run.drift, certificate, key)).exit_code == 0
+    assert run.target == run.account
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_the_token_follows_no_redirect(sandbox: Serve, log: Log, status: int) -> None:
+    run, other = Run(sandbox(CONVERSATIONS)), sandbox(CONVERSATIONS)
+    target = other.url.replace("127.0.0.1", "localhost") + "/conversations/list"
+    run.drift.fault = answers(Response(status=status, headers={"Location": target}))
+    assert run.here(max_retries=2).exit_code == 1
+    (line,) = log()
+    assert "That redirects to localhost" in line
+    assert len(run.drift.requests) == 1
+    assert other.requests == []
+
+
+# Pages that shrink
+
+
+def limits(drift: Sandbox) -> list[int]:
+    return [int(re.findall(r"limit=(\d+)", request)[0]) for request in drift.requests]
+
+
+def too_much(fault: Fault) -> Fault:
+    """Misbehave for pages of more than ten rows."""
+    return lambda drift, request: fault(drift, request) if int(request.args["limit"]) > 10 else None
+
+
+@pytest.mark.parametrize(
+    ("fault", "cursor"),
+    [(slow, "keyset"), (html(503), "offset"), (html(503), "id"), (html(503), "keyset")],
+    ids=["time-out, keyset", "503, offset", "503, id", "503, keyset"],
+)
+def test_an_account_whose_list_times_out_is_read_to_its_end(
+    sandbox: Serve, log: Log, cursor: Cursor, fault: Fault
+) -> None:
+    run = Run(sandbox(120, cursor))
+    run.drift.fault = too_much(fault)
+    assert run.here(page_size=50).exit_code == 0
+    assert run.target == run.account
+    assert limits(run.drift)[:4] == [50, 25, 12, 6]
+    assert [re.findall(r"Asking for (\d+) rows", line) for line in log()][:3] == [
+        ["25"],
+        ["12"],
+        ["6"],
+    ]
+
+
+def test_pages_shrink_when_retries_are_used_up(sandbox: Serve) -> None:
+    run = Run(sandbox(60))
+    run.drift.fault = too_much(answers(error(500, "internal_error", "It broke", AT_ONCE)))
+    assert run.here(page_size=40, max_retries=1).exit_code == 0
+    assert run.target == run.account
+    assert limits(run.drift)[:6] == [40, 40, 20, 20, 10, 10]
+
+
+def test_pages_grow_back_when_drift_recovers(sandbox: Serve) -> None:
+    run = Run(sandbox(1500))
+    run.drift.fault = too_much(html(503))
+    run.drift.faults[8] = lambda drift, request: setattr(drift, "fault", None)
+    assert run.here(page_size=48).exit_code == 0
+    assert run.target == run.account
+    assert [size for size, _ in itertools.groupby(limits(run.drift))] == [48, 24, 12, 6, 12, 24, 48]
+
+
+def test_pages_shrink_to_a_single_row_before_a_run_gives_up(sandbox: Serve) -> None:
+    run = Run(sandbox(120))
+    run.drift.fault = since(2, html(503))
+    assert run.here(page_size=50).exit_code == 1
+    assert limits(run.drift) == [50, 50, 25, 12, 6, 3, 1]
+    run.undisturbed()
+
+
+# Answers that break the document
+
+
+@pytest.mark.parametrize("case", BROKEN_ANSWERS.values(), ids=BROKEN_ANSWERS.keys())
+@places
+def test_an_answer_that_leaves_no_way_on_is_an_error(
+    sandbox: Serve, log: Log, case: Case, place: str
+) -> None:
+    run = Run(sandbox(CONVERSATIONS))
+    first = run.up_to(place)
+    said_before = len(log())
+    run.drift.fault = since(first, case.fault)
+    assert run.here().exit_code == 1
+    assert len(run.drift.requests) < 30
+    line = log()[said_before:][-1]
+    assert line.startswith("conversations: ")
+    assert case.said in line
+    run.undisturbed()
+
+
+@places
+def test_an_empty_page_is_not_the_end(sandbox: Serve, cursor: Cursor, place: str) -> None:
+    run = Run(sandbox(CONVERSATIONS, cursor))
+    number = run.up_to(place)
+    hidden: set[int] = set()
+
+    def hide(body: Json) -> None:
+        assert body["pagination"]
+        hidden.update(row["id"] for row in body["data"])
+        body["data"] = []
+
+    run.drift.faults[number] = edited(hide)
+    assert run.here().exit_code == 0
+    assert len(hidden) == PAGE_SIZE
+    assert run.account.keys() - run.target.keys() <= hidden
+
+
+def in_every_row(**changes: Any) -> Fault:
+    """Add or replace fields; a function is given what the field held."""
+
+    def edit(body: Json) -> None:
+        for row in body["data"]:
+            for name, value in changes.items():
+                row[name] = value(row.get(name)) if callable(value) else value
+
+    return edited(edit)
+
+
+class Oddity(NamedTuple):
+    """Rows that are not what Drift documents, and what becomes of them."""
+
+    fault: Fault
+    changes: Json
+    """What becomes of the fields; a field that is gone is `None` here."""
+
+    warning: str | None = None
+
+
+ODDITIES = {
+    "ids as text": Oddity(in_every_row(id=str, contactId=str, inboxId=str), {}),
+    "times as text": Oddity(in_every_row(createdAt=str, updatedAt=as_time), {}),
+    "a number where text is due": Oddity(in_every_row(status=7), {"status": "7"}),
+    "unknown fields": Oddity(
+        in_every_row(mood=PERSONAL), {}, "the field mood is not in the schema"
+    ),
+    "a time that is none": Oddity(
+        in_every_row(createdAt=PERSONAL),
+        {"createdAt": None},
+        "the field createdAt is not of the documented type",
+    ),
+    "text where a number is due": Oddity(
+        in_every_row(inboxId=PERSONAL),
+        {"inboxId": None},
+        "the field inboxId is not of the documented type",
+    ),
+    "an object where text is due": Oddity(
+        in_every_row(status={"text": PERSONAL}),
+        {"status": None},
+        "the field status is not of the documented type",
+    ),
+}
+
+
+@pytest.mark.parametrize("oddity", ODDITIES.values(), ids=ODDITIES.keys())
+@places
+def test_odd_rows_arrive_as_well_as_can_be(
+    sandbox: Serve, log: Log, oddity: Oddity, place: str
+) -> None:
+    run = Run(sandbox(CONVERSATIONS))
+    first = run.up_to(place)
+    said_before = len(log())
+    run.drift.fault = since(first, oddity.fault)
+    output = run.here()
+    assert output.exit_code == 0
+    # In the middle, three pages were read before, and pages overlap by one row.
+    for record in output.records()[7 if place == "in the middle" else 0 :]:
+        changed = run.account[record["id"]] | oddity.changes
+        assert record == {name: value for name, value in changed.items() if value is not None}
+    assert run.target.keys() == run.account.keys()
+    expected = [f"conversations: {oddity.warning} and is left out."] if oddity.warning else []
+    assert log()[said_before:] == expected
+
+
+def test_null_stays_null_and_what_is_missing_stays_missing(sandbox: Serve) -> None:
+    run = Run(sandbox(CONVERSATIONS))
+
+    def edit(body: Json) -> None:
+        for row in body["data"]:
+            row["status"] = None
+            del row["inboxId"]
+
+    run.drift.fault = edited(edit)
+    output = run.here()
+    assert len(output.records()) == CONVERSATIONS
+    assert all(record["status"] is None for record in output.records())
+    assert all("inboxId" not in record for record in output.records())
+
+
+@pytest.mark.parametrize(
+    "timeless",
+    [{0}, {2}, {8}, {9}, {19}, {8, 9, 10, 11, 12, 13}],
+    ids=lambda rows: f"rows {sorted(rows)}",
+)
+@places
+def test_a_row_without_a_time_arrives_with_one_warning(
+    sandbox: Serve, log: Log, cursor: Cursor, place: str, timeless: set[int]
+) -> None:
+    run = Run(sandbox(CONVERSATIONS, cursor))
+    run.up_to(place)
+    ids = {row["id"] for n, row in enumerate(run.drift.account.listing()) if n in timeless}
+    said_before = len(log())
+    run.drift.fault = edited(
+        lambda body: [row.pop("updatedAt") for row in body["data"] if row["id"] in ids]
+    )
+    assert run.here().exit_code == 0
+    (line,) = log()[said_before:]
+    assert "the field updatedAt of a conversation is missing or no time" in line
+    for id_, record in run.account.items():
+        arrived = run.target[id_]
+        assert arrived | {"updatedAt": record["updatedAt"]} == record
+        assert id_ in ids or "updatedAt" in arrived
+
+
+@places
+def test_rows_out_of_order_are_all_read_with_one_warning(
+    sandbox: Serve, log: Log, cursor: Cursor, place: str
+) -> None:
+    run = Run(sandbox(CONVERSATIONS, cursor))
+    first = run.up_to(place)
+    said_before = len(log())
+    run.drift.fault = since(first, edited(lambda body: body["data"].reverse()))
+    assert run.here().exit_code == 0
+    assert run.target == run.account
+    (line,) = [line for line in log()[said_before:] if "rows do not come newest first" in line]
+    assert "so the list is read to its end" in line
+    run.undisturbed()
+
+
+def test_an_unordered_list_is_read_past_the_floor(sandbox: Serve) -> None:
+    run = Run(sandbox(CONVERSATIONS))
+    run.undisturbed()
+    id_ = next(iter(run.account))
+    run.drift.account.change(id_)
+
+    def newest_last(drift: Sandbox, request: Request) -> Response:
+        rows = drift.account.listing()[::-1]
+        start = int(request.args.get("next", 0))
+        body: Json = {"data": rows[start : start + PAGE_SIZE]}
+        if start + PAGE_SIZE < len(rows):
+            body["pagination"] = {"more": True, "next": start + PAGE_SIZE}
+        return as_json(body)
+
+    run.drift.fault = newest_last
+    assert run.here().exit_code == 0
+    assert run.target == run.account
+
+
+# Secrets
+
+
+def test_no_log_holds_the_token_or_what_people_wrote(sandbox: Serve, tmp_path: Path) -> None:
+    run = Run(sandbox(60))
+    echo = f"Bearer {TOKEN} is not\nwelcome"
+    odd_rows = in_every_row(status=PERSONAL, mood={"text": PERSONAL}, createdAt=PERSONAL)
+    faults: list[Fault] = [
+        answers(error(500, "internal_error", echo, AT_ONCE)),
+        answers(error(429, TOKEN, echo, AT_ONCE)),
+        html(503),
+        answers(Response(f"{{{PERSONAL} {TOKEN}", mimetype="application/json")),
+        cut_off,
+        dropped,
+        answers(as_json({"error": f"{PERSONAL} {TOKEN}"}, headers=AT_ONCE)),
+        answers(as_json({"errors": [{"message": echo, "param": TOKEN}], "data": [PERSONAL]})),
+        odd_rows,
+        edited(lambda body: body["data"].reverse()),
+        answers(error(401, "authentication_error", echo)),
+    ]
+    run.drift.faults = {2 + 3 * number: fault for number, fault in enumerate(faults)}
+    done = subprocess.run(
+        tap_command(tmp_path, settings(run.drift, page_size=2, max_retries=1, request_timeout=1)),
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"TAP_DRIFT_LOGLEVEL": "DEBUG"},
+    )
+    assert done.returncode == 1
+    assert len(run.drift.requests) == max(run.drift.faults)
+    assert "| DEBUG" in done.stderr
+    assert "Bearer *** is not welcome" in done.stderr
+    assert PERSONAL in done.stdout
+    for output in done.stdout, done.stderr:
+        assert TOKEN not in output
+    assert PERSONAL not in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,761 @@
+"""What a run leaves in STATE, and what the next run makes of it."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from singer_sdk.exceptions import ConfigValidationError
+
+from tap_drift import newest_first
+from tests.sandbox import Account, Sandbox
+from tests.sandbox.expected import as_record, as_time
+from tests.sandbox.server import answers, as_json, changing, error
+from tests.tap import Output, run_here, run_tap, settings, upserted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from werkzeug.wrappers import Request, Response
+
+    from tests.sandbox.server import Cursor
+
+    Serve = Callable[..., Sandbox]
+    Json = dict[str, Any]
+
+REFUSED = answers(error(401, "authentication_error", "The access token is invalid"))
+EVERYTHING = {"statuses": None, "start_date": None}
+
+
+@pytest.fixture(autouse=True)
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+def said(log: pytest.LogCaptureFixture) -> list[str]:
+    """What the tap itself said, without the SDK's metrics."""
+    return [
+        record.getMessage()
+        for record in log.records
+        if record.name.startswith("tap-drift") and record.getMessage().startswith("conversations:")
+    ]
+
+
+def warnings(log: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in log.records if record.levelno >= logging.WARNING]
+
+
+def expected(drift: Sandbox) -> dict[int, Json]:
+    return {row["id"]: as_record(row) for row in drift.account.conversations.values()}
+
+
+def newest_first_times(drift: Sandbox) -> list[str]:
+    return [as_time(row["updatedAt"]) for row in drift.account.listing()]
+
+
+def interrupted(drift: Sandbox, at: int, state: Json | None = None, **config: Any) -> Output:
+    """A run whose nth request is refused."""
+    drift.faults[len(drift.requests) + at] = REFUSED
+    output = run_here(settings(drift, **config), state)
+    drift.faults.clear()
+    assert output.exit_code == 1
+    return output
+
+
+def requests_of(drift: Sandbox, state: Json | None, **config: Any) -> tuple[int, Output]:
+    before = len(drift.requests)
+    output = run_here(settings(drift, **config), state)
+    assert output.exit_code == 0
+    return len(drift.requests) - before, output
+
+
+# What runs cost
+
+
+def test_interrupted_at_any_page_nothing_is_lost_and_little_is_read_twice(
+    sandbox: Serve, cursor: Cursor
+) -> None:
+    drift = sandbox(1000, cursor)
+    whole, _ = requests_of(drift, None)
+    for page in range(1, whole + 1):
+        before = len(drift.requests)
+        first = interrupted(drift, page)
+        second = run_here(settings(drift), first.state)
+        assert second.exit_code == 0
+        loaded = upserted(upserted({}, first.records()), second.records())
+        assert loaded == expected(drift)
+        assert second.bookmark()["replication_key_value"] == newest_first_times(drift)[0]
+        assert second.bookmark()["walk"] is None
+        assert len(drift.requests) - before - 1 <= whole + 2
+        if page > 2:
+            assert len(second.records()) <= 1000 - 49 * (page - 2) + 50
+
+
+def test_resuming_costs_one_extra_request(sandbox: Serve, cursor: Cursor) -> None:
+    drift = sandbox(1000, cursor)
+    whole, _ = requests_of(drift, None)
+    first = interrupted(drift, 10)
+    rest, _ = requests_of(drift, first.state)
+    # The last page once more; and as after every first run, the head, for what changed meanwhile.
+    assert 9 + rest == whole + 1 + 1
+
+
+def test_a_run_with_nothing_new_costs_one_request(sandbox: Serve, cursor: Cursor) -> None:
+    drift = sandbox(1000, cursor)
+    state = run_here(settings(drift)).state
+    for _ in range(3):
+        requests, output = requests_of(drift, state)
+        assert requests == 1
+        assert len(output.records()) == 1  # the one at the bookmark
+        assert output.state == state
+        state = output.state
+
+
+@pytest.mark.parametrize("changes", [1, 10, 48, 49, 50, 98, 99, 200])
+def test_a_run_costs_one_request_and_one_for_every_fifty_changes(
+    sandbox: Serve, cursor: Cursor, changes: int
+) -> None:
+    drift = sandbox(1000, cursor)
+    first = run_here(settings(drift))
+    for id_ in list(drift.account.conversations)[:changes]:
+        drift.account.change(id_, "closed")
+    requests, second = requests_of(drift, first.state)
+    assert requests <= math.ceil(1 + changes / 50)
+    assert upserted(upserted({}, first.records()), second.records()) == expected(drift)
+    assert len(second.records()) == changes + 1
+
+
+def test_an_account_without_conversations(sandbox: Serve) -> None:
+    drift = sandbox(0)
+    empty = run_here(settings(drift))
+    assert empty.bookmark()["replication_key_value"] is None
+    drift.account.begin()
+    _, second = requests_of(drift, empty.state)
+    assert upserted({}, second.records()) == expected(drift)
+
+
+# Limits, and what a bookmark covers
+
+
+def test_start_date_is_included_and_older_rows_are_not(sandbox: Serve, cursor: Cursor) -> None:
+    drift = sandbox(300, cursor)
+    times = newest_first_times(drift)
+    requests, output = requests_of(drift, None, start_date=times[120])
+    assert [row["updatedAt"] for row in output.records()] == times[:121]
+    assert requests == 3
+    just_after = times[120].replace("Z", "001Z")  # microseconds: finer than Drift's times
+    assert len(run_here(settings(drift, start_date=just_after)).records()) in {120, 121}
+
+
+def test_start_date_may_have_any_time_zone(sandbox: Serve) -> None:
+    drift = sandbox(Account())
+    for _ in range(30):
+        drift.account.begin(milliseconds=60_000)
+    utc = newest_first_times(drift)[10]
+    output = run_here(settings(drift, start_date=utc))
+    hour = int(utc[11:13])
+    assert hour >= 2
+    local = f"{utc[:11]}{hour - 2:02d}{utc[13:-1]}-02:00"
+    assert run_here(settings(drift, start_date=local)).records() == output.records()
+
+
+def test_rows_at_the_bookmark_are_read_again(sandbox: Serve, cursor: Cursor) -> None:
+    drift = sandbox(10, cursor)
+    first = run_here(settings(drift))
+    latecomer = drift.account.begin(milliseconds=0)
+    _, second = requests_of(drift, first.state)
+    assert latecomer in {row["id"] for row in second.records()}
+
+
+def test_rows_at_the_floor_may_go_on_to_the_next_page(sandbox: Serve, cursor: Cursor) -> None:
+    account = Account()
+    for number in range(150):
+        account.begin(milliseconds=0 if 40 < number <= 110 else 1000)
+    drift = sandbox(account, cursor)
+    floor = as_time(account.conversations[list(account.conversations)[100]]["updatedAt"])
+    _, output = requests_of(drift, None, start_date=floor)
+    assert upserted({}, output.records()) == {
+        id_: row for id_, row in expected(drift).items() if row["updatedAt"] >= floor
+    }
+    assert len(output.records()) == 110
+
+
+def test_lookback_lowers_the_floor(sandbox: Serve, cursor: Cursor) -> None:
+    account = Account()
+    for _ in range(100):
+        account.begin(milliseconds=1000)
+    drift = sandbox(account, cursor)
+    state = run_here(settings(drift)).state
+    times = newest_first_times(drift)
+    for seconds, rows in [(0, 1), (1, 2), (30, 31), (1_000_000, 100)]:
+        output = run_here(settings(drift, lookback_seconds=seconds), state)
+        assert [row["updatedAt"] for row in output.records()] == times[:rows]
+        assert output.state == state
+    limited = settings(drift, lookback_seconds=30, start_date=times[20])
+    narrowed = copy.deepcopy(state)
+    assert len(run_here(limited, narrowed).records()) == 21  # start_date still holds
+
+
+def test_lookback_does_not_lower_the_floor_of_a_first_run(sandbox: Serve) -> None:
+    drift = sandbox(100)
+    times = newest_first_times(drift)
+    output = run_here(settings(drift, start_date=times[20], lookback_seconds=10**6))
+    assert len(output.records()) == 21
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"statuses": ["open"]}, {}),
+        ({"statuses": ["open"]}, {"statuses": ["open", "closed"]}),
+        ({"statuses": ["open"]}, {"statuses": ["pending"]}),
+        ({"start_date": 50}, {}),
+        ({"start_date": 50}, {"start_date": 80}),
+        ({"start_date": 50, "statuses": ["open"]}, {"start_date": 50}),
+    ],
+    ids=str,
+)
+def test_a_run_that_asks_for_more_starts_over(
+    sandbox: Serve, log: pytest.LogCaptureFixture, before: Json, after: Json
+) -> None:
+    drift = sandbox(200)
+    times = newest_first_times(drift)
+
+    def limits(config: Json) -> Json:
+        start = config.get("start_date")
+        return config if start is None else config | {"start_date": times[start]}
+
+    state = run_here(settings(drift, **limits(before))).state
+    log.clear()
+    _, wider = requests_of(drift, state, **limits(after))
+    over = [line for line in said(log) if "starting over, because" in line]
+    assert len(over) == 1
+    assert warnings(log) == []
+    _, fresh = requests_of(drift, None, **limits(after))
+    assert wider.records() == fresh.records()
+    assert wider.bookmark() == fresh.bookmark()
+
+    # The wider claim must not stand beside the old bookmark, not even for a moment.
+    broken = interrupted(drift, 1, state, **limits(after))
+    assert broken.bookmark()["replication_key_value"] is None
+    _, again = requests_of(drift, broken.state, **limits(after))
+    assert again.records() == fresh.records()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"statuses": ["open"]}),
+        ({"statuses": ["open", "closed"]}, {"statuses": ["closed"]}),
+        ({"statuses": ["open", "closed"]}, {"statuses": ["closed", "open", "open"]}),
+        ({}, {"start_date": 50}),
+        ({"start_date": 80}, {"start_date": 50}),
+        ({"start_date": 80}, {"start_date": 80, "statuses": ["open"]}),
+    ],
+    ids=str,
+)
+def test_a_run_that_asks_for_less_keeps_the_bookmark_and_narrows_what_it_covers(
+    sandbox: Serve, log: pytest.LogCaptureFixture, before: Json, after: Json
+) -> None:
+    drift = sandbox(200)
+    times = newest_first_times(drift)
+
+    def limits(config: Json) -> Json:
+        start = config.get("start_date")
+        return config if start is None else config | {"start_date": times[start]}
+
+    state = run_here(settings(drift, **limits(before))).state
+    log.clear()
+    requests, narrower = requests_of(drift, state, **limits(after))
+    assert requests == 1
+    assert not any("starting over" in line for line in said(log))
+    statuses = after.get("statuses")
+    assert narrower.bookmark()["covers"] == {
+        "statuses": sorted(set(statuses)) if statuses else None,
+        "start_date": limits(after).get("start_date"),
+    }
+    if sorted(set(before.get("statuses", []))) != sorted(set(after.get("statuses", []))) or (
+        before.get("start_date") != after.get("start_date")
+    ):
+        log.clear()
+        run_here(settings(drift, **limits(before)), narrower.state)
+        assert any("starting over" in line for line in said(log))
+
+
+def test_a_walk_is_finished_only_with_the_same_statuses(
+    sandbox: Serve, cursor: Cursor, log: pytest.LogCaptureFixture
+) -> None:
+    drift = sandbox(400, cursor)
+    first = interrupted(drift, 3)
+    assert first.bookmark()["walk"]["cursor"]
+    log.clear()
+    _, closed = requests_of(drift, first.state, statuses=["closed"])
+    assert not any("resuming" in line for line in said(log))
+    records = upserted({}, closed.records())
+    assert records == {k: v for k, v in expected(drift).items() if v["status"] == "closed"}
+    _, everything = requests_of(drift, closed.state)
+    assert upserted({}, everything.records()) == expected(drift)
+
+    first = interrupted(drift, 2, None, statuses=["open", "closed"], page_size=20)
+    first = interrupted(drift, 2, first.state, statuses=["open", "closed"], page_size=20)
+    log.clear()
+    _, again = requests_of(drift, first.state, statuses=["closed", "open"], page_size=20)
+    assert again.bookmark()["walk"] is None
+
+
+def test_an_earlier_start_date_finishes_the_walk_further_down(
+    sandbox: Serve, cursor: Cursor
+) -> None:
+    drift = sandbox(400, cursor)
+    times = newest_first_times(drift)
+    first = interrupted(drift, 3, start_date=times[150])
+    _, second = requests_of(drift, first.state, start_date=times[350])
+    records = upserted(upserted({}, first.records()), second.records())
+    assert len(records) == 351
+    assert second.bookmark()["covers"]["start_date"] == times[350]
+
+
+def catalog(drift: Sandbox, method: str) -> Json:
+    from tap_drift.tap import TapDrift  # noqa: PLC0415
+
+    found: Json = TapDrift(config=settings(drift)).catalog_dict
+    for entry in found["streams"]:
+        entry["replication_method"] = method
+        for field in entry["metadata"]:
+            if not field["breadcrumb"]:
+                field["metadata"]["selected"] = entry["tap_stream_id"] == "conversations"
+                field["metadata"]["forced-replication-method"] = method
+    return found
+
+
+def test_a_catalog_that_asks_for_the_full_table_gets_everything_and_no_bookmark(
+    sandbox: Serve, cursor: Cursor
+) -> None:
+    drift = sandbox(300, cursor)
+    incremental = run_here(settings(drift))
+    full_table = catalog(drift, "FULL_TABLE")
+    for state in (None, incremental.state):
+        output = run_here(settings(drift), state, full_table)
+        assert upserted({}, output.records()) == expected(drift)
+        left = output.states[-1]["bookmarks"].get("conversations", {}) if output.states else {}
+        assert not left.get("replication_key_value")
+        assert not left.get("walk")
+        again = run_here(settings(drift), output.state, catalog(drift, "INCREMENTAL"))
+        assert upserted({}, again.records()) == expected(drift)
+
+
+# State of other shapes
+
+
+def bookmarks(**conversations: Any) -> Json:
+    return {"bookmarks": {"conversations": conversations}}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"starting_replication_value": "2020-01-01T00:00:00Z"},
+        {"replication_key_signpost": "2030-01-01T00:00:00Z"},
+        {"progress_markers": {"Note": "...", "replication_key_value": "2030-01-01T00:00:00Z"}},
+    ],
+    ids=lambda more: next(iter(more), "bookmark only"),
+)
+def test_state_in_the_shape_of_the_sdk_works(sandbox: Serve, more: Json) -> None:
+    drift = sandbox(200)
+    times = newest_first_times(drift)
+    for written in (times[30], times[30].replace("Z", "+00:00"), times[30].replace("Z", "000")):
+        state = bookmarks(replication_key="updatedAt", replication_key_value=written, **more)
+        requests, output = requests_of(drift, state)
+        assert requests == 1
+        assert [row["updatedAt"] for row in output.records()] == times[:31]
+        assert output.bookmark() == {
+            "replication_key": "updatedAt",
+            "replication_key_value": times[0],
+            "covers": EVERYTHING,
+            "walk": None,
+        }
+
+
+@pytest.mark.parametrize(
+    "state",
+    [{}, {"bookmarks": {}}, {"bookmarks": {"conversations": {}}}, {"bookmarks": None}],
+    ids=str,
+)
+def test_state_without_a_bookmark_reads_everything(sandbox: Serve, state: Json) -> None:
+    drift = sandbox(60)
+    assert upserted({}, requests_of(drift, state)[1].records()) == expected(drift)
+
+
+def test_state_of_other_streams_is_kept(sandbox: Serve) -> None:
+    drift = sandbox(10)
+    other = {"replication_key": "at", "replication_key_value": "2020", "mine": [1]}
+    output = run_here(settings(drift), {"bookmarks": {"another": other}})
+    assert output.state["bookmarks"]["another"] == other
+
+
+TIME = "2025-10-09T10:00:00.000Z"
+LAST: Json = {"id": 1, "updatedAt": TIME}
+
+DAMAGED: list[Json] = [
+    {"replication_key_value": 1_760_000_000_000},
+    {"replication_key_value": ["2025"]},
+    {"replication_key_value": "last tuesday"},
+    {"replication_key_value": "2025-13-45T00:00:00Z"},
+    {"replication_key_value": "0001-01-01T00:00:00+10:00"},
+    {"replication_key_value": TIME, "covers": "everything"},
+    {"replication_key_value": TIME, "covers": {"statuses": "open"}},
+    {"replication_key_value": TIME, "covers": {"statuses": [1]}},
+    {"replication_key_value": TIME, "covers": {"start_date": 5}},
+    {"replication_key_value": TIME, "covers": {"start_date": "soon"}},
+    {"walk": "150"},
+    {"walk": {"cursor": 150, "top": TIME, "last": LAST}},
+    {"walk": {"cursor": "150"}},
+    {"walk": {"cursor": "150", "top": 1_760_000_000_000, "last": LAST}},
+    {"walk": {"cursor": "150", "top": TIME, "last": {"id": "1", "updatedAt": TIME}}},
+    {"walk": {"cursor": "150", "top": TIME, "last": {"id": 1, "updatedAt": 1_760_000_000_000}}},
+    {"walk": {"cursor": "150", "top": "then", "last": LAST}},
+    {"progress_markers": []},
+    {"progress_markers": "some"},
+    {"partitions": {"context": 1}},
+    {"partitions": "none"},
+]
+
+
+@pytest.mark.parametrize("damaged", DAMAGED, ids=str)
+def test_damaged_state_ends_with_one_clear_line_or_works(
+    sandbox: Serve, log: pytest.LogCaptureFixture, damaged: Json
+) -> None:
+    drift = sandbox(300)
+    try:
+        output = run_here(settings(drift), bookmarks(**damaged))
+    except ConfigValidationError as refused:
+        lines = refused.errors  # printed as they are, see the next test
+    else:
+        if not output.exit_code:
+            floor = damaged.get("replication_key_value") or ""
+            assert upserted({}, output.records()) == {
+                id_: row for id_, row in expected(drift).items() if row["updatedAt"] >= floor
+            }
+            return
+        lines = [r.getMessage() for r in log.records if r.levelno >= logging.ERROR]
+        assert output.records() == []
+    assert len(lines) == 1
+    assert "damaged" in lines[0]
+    assert drift.requests == []
+
+
+@pytest.mark.parametrize(
+    "damaged", [{"replication_key_value": 5}, {"progress_markers": []}], ids=str
+)
+def test_damaged_state_shows_no_traceback(sandbox: Serve, tmp_path: Path, damaged: Json) -> None:
+    output = run_tap(tmp_path, settings(sandbox(10)), bookmarks(**damaged))
+    assert "Traceback" not in output.stderr
+    assert "An unhandled error" not in output.stderr
+    if output.exit_code:
+        assert "damaged" in output.stderr
+
+
+@pytest.mark.parametrize(
+    "walk",
+    [
+        {"cursor": "no such cursor", "top": TIME, "last": LAST},
+        {"cursor": "100000", "top": TIME, "last": LAST},
+        {"cursor": "0", "top": TIME, "last": LAST},
+        {"cursor": "", "top": TIME, "last": LAST},
+        {"cursor": None, "top": None, "last": None},
+        {"cursor": "150", "top": TIME, "last": None},
+        {"cursor": "150", "top": None, "last": None},
+    ],
+    ids=str,
+)
+def test_a_walk_that_leads_nowhere_is_begun_again(
+    sandbox: Serve, cursor: Cursor, walk: Json
+) -> None:
+    drift = sandbox(300, cursor)
+    _, output = requests_of(drift, bookmarks(covers=EVERYTHING, walk=walk))
+    assert upserted({}, output.records()) == expected(drift)
+    assert output.bookmark()["replication_key_value"] == newest_first_times(drift)[0]
+
+
+@pytest.mark.parametrize("rewritten", ["digits", "another time zone"])
+def test_times_in_other_notations_prove_no_more_than_their_own(
+    sandbox: Serve, rewritten: str
+) -> None:
+    """That nothing is missing is seen from times, which can be written in many ways."""
+    drift = sandbox(400)
+    first = interrupted(drift, 4)
+    state = copy.deepcopy(first.state)
+    last = state["bookmarks"]["conversations"]["walk"]["last"]
+    row = drift.account.conversations[last["id"]]
+    last["updatedAt"] = (
+        str(row["updatedAt"])
+        if rewritten == "digits"
+        else as_time(row["updatedAt"] - 43_200_000).replace("Z", "-12:00")
+    )
+    for above in drift.account.listing()[:60]:  # the list moves: cursors that count rows skip some
+        drift.account.delete(above["id"])
+    _, second = requests_of(drift, state)
+    loaded = upserted(upserted({}, first.records()), second.records())
+    assert {id_: loaded.get(id_) for id_ in expected(drift)} == expected(drift)
+
+
+@pytest.mark.parametrize("rewritten", ["digits", "another time zone"])
+def test_what_is_covered_is_compared_as_times(sandbox: Serve, rewritten: str) -> None:
+    drift = sandbox(100)
+    rows = drift.account.listing()
+    _, first = requests_of(drift, None, start_date=as_time(rows[20]["updatedAt"]))
+    state = copy.deepcopy(first.state)
+    limit = rows[20]["updatedAt"]
+    state["bookmarks"]["conversations"]["covers"]["start_date"] = (
+        str(limit) if rewritten == "digits" else as_time(limit - 43_200_000).replace("Z", "-12:00")
+    )
+    _, second = requests_of(drift, state, start_date=as_time(rows[60]["updatedAt"]))
+    assert len(second.records()) == 61
+
+
+@pytest.mark.parametrize(
+    ("lookback", "bookmark"),
+    [(10**6, "0001-01-02T00:00:00.000Z"), (10**12, TIME), (10**17, TIME)],
+)
+def test_a_lookback_before_all_times_reads_everything(
+    sandbox: Serve, lookback: int, bookmark: str
+) -> None:
+    drift = sandbox(60)
+    state = bookmarks(replication_key_value=bookmark)
+    try:
+        _, output = requests_of(drift, state, lookback_seconds=lookback)
+    except ConfigValidationError:
+        return  # a setting that has a limit says so
+    assert upserted({}, output.records()) == expected(drift)
+
+
+# Any damage
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if path:
+        yield path
+    if isinstance(value, dict):
+        for key in value:
+            yield from places(value[key], (*path, key))
+    elif isinstance(value, list):
+        for number in range(len(value)):
+            yield from places(value[number], (*path, number))
+
+
+junk = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**20), 10**20),
+    st.floats(allow_nan=False),
+    st.text(max_size=8),
+    st.sampled_from(["", "0", "7", "1760000000000", "99999999999999999999", "20", "2020-01-01"]),
+    st.sampled_from([{}, [], [1], {"x": 1}, ["open"], {"id": 1, "updatedAt": "no"}]),
+)
+
+
+@given(data=st.data(), form=st.sampled_from(["offset", "id", "keyset"]), deleted=st.integers(0, 12))
+@hypothesis_settings(
+    max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+)
+def test_state_damaged_anywhere_never_skips_a_row(
+    data: st.DataObject, form: Cursor, deleted: int
+) -> None:
+    """No row is skipped, unless one time became another: that can't be told from a true one."""
+    with Sandbox(Account(40), cursor=form) as drift:
+        first = interrupted(drift, 4, page_size=5)
+        state = copy.deepcopy(first.state)
+        for _ in range(data.draw(st.integers(1, 3))):
+            path = data.draw(st.sampled_from(list(places(state))))
+            parent = state
+            for key in path[:-1]:
+                parent = parent[key]
+            value = copy.deepcopy(data.draw(junk))  # a later damage may hit it
+            if path[-1] in {"replication_key_value", "top", "updatedAt"} and isinstance(value, str):
+                value = f"no time: {value}"
+            parent[path[-1]] = value
+        for row in drift.account.listing()[:deleted]:
+            drift.account.delete(row["id"])
+        try:
+            second = run_here(settings(drift, page_size=5), state)
+        except ConfigValidationError as refused:
+            assert len(refused.errors) == 1  # noqa: PT017
+            return
+        if second.exit_code:
+            assert second.records() == []
+            return
+        loaded = upserted(upserted({}, first.records()), second.records())
+        assert {id_: loaded.get(id_) for id_ in expected(drift)} == expected(drift)
+
+
+# What the list does meanwhile
+
+
+def test_deletions_above_the_cursor_between_runs_lose_nothing(
+    sandbox: Serve, cursor: Cursor, log: pytest.LogCaptureFixture
+) -> None:
+    drift = sandbox(400, cursor)
+    first = interrupted(drift, 5)
+    for row in drift.account.listing()[:60]:
+        drift.account.delete(row["id"])
+    log.clear()
+    _, second = requests_of(drift, first.state)
+    loaded = upserted(upserted({}, first.records()), second.records())
+    assert {id_: loaded.get(id_) for id_ in expected(drift)} == expected(drift)
+    over = [line for line in warnings(log) if "Starting over from the head" in line]
+    assert warnings(log) == over
+    assert len(over) == (cursor == "offset")
+    assert (len(second.records()) >= 340) == (cursor == "offset")
+
+
+def test_few_deletions_above_the_cursor_need_no_new_start(
+    sandbox: Serve, log: pytest.LogCaptureFixture
+) -> None:
+    drift = sandbox(400, "offset")
+    first = interrupted(drift, 5)
+    for row in drift.account.listing()[:20]:
+        drift.account.delete(row["id"])
+    log.clear()
+    _, second = requests_of(drift, first.state)
+    loaded = upserted(upserted({}, first.records()), second.records())
+    assert {id_: loaded.get(id_) for id_ in expected(drift)} == expected(drift)
+    assert warnings(log) == []
+    assert len(second.records()) < 300
+
+
+def test_the_row_at_the_cursor_is_gone_between_runs(
+    sandbox: Serve, cursor: Cursor, log: pytest.LogCaptureFixture
+) -> None:
+    drift = sandbox(400, cursor)
+    first = interrupted(drift, 5)
+    drift.account.delete(first.bookmark()["walk"]["last"]["id"])
+    if cursor == "id":
+        drift.account.delete(int(first.bookmark()["walk"]["cursor"]))
+    log.clear()
+    _, second = requests_of(drift, first.state)
+    loaded = upserted(upserted({}, first.records()), second.records())
+    assert {id_: loaded.get(id_) for id_ in expected(drift)} == expected(drift)
+    assert len(warnings(log)) <= 1
+
+
+def test_what_changes_between_two_runs_is_read_after_the_walk(
+    sandbox: Serve, cursor: Cursor
+) -> None:
+    drift = sandbox(400, cursor)
+    first = interrupted(drift, 5)
+    drift.account.move_on()
+    _, second = requests_of(drift, first.state)
+    assert upserted(upserted({}, first.records()), second.records()) == expected(drift)
+    assert second.bookmark()["replication_key_value"] == newest_first_times(drift)[0]
+
+
+def test_rows_that_do_not_come_newest_first_end_the_stopping_early(
+    sandbox: Serve, cursor: Cursor, log: pytest.LogCaptureFixture
+) -> None:
+    drift = sandbox(300, cursor)
+
+    def shuffled(sandbox: Sandbox, request: Request) -> Response | None:
+        body = sandbox.answer(request).get_json()
+        if not request.args.get("next") or len(body["data"]) < 40:
+            return None
+        body["data"][20:40] = reversed(body["data"][20:40])
+        return as_json(body)
+
+    drift.fault = shuffled
+    start = newest_first_times(drift)[120]
+    output = run_here(settings(drift, start_date=start))
+    assert output.exit_code == 0
+    assert len(upserted({}, output.records())) == 121
+    assert len([line for line in warnings(log) if "do not come newest first" in line]) == 1
+    assert len(drift.requests) >= 6
+
+
+@pytest.mark.parametrize("page_size", [2, 50])
+def test_deletions_above_the_cursor_within_a_run_lose_nothing(
+    sandbox: Serve, cursor: Cursor, page_size: int
+) -> None:
+    drift = sandbox(page_size * 6, cursor)
+
+    def delete_the_newest(account: Account) -> None:
+        for row in account.listing()[:page_size]:
+            account.delete(row["id"])
+
+    drift.faults[3] = changing(delete_the_newest)
+    first = run_here(settings(drift, page_size=page_size))
+    second = run_here(settings(drift, page_size=page_size), first.state)
+    loaded = upserted(upserted({}, first.records()), second.records())
+    assert {id_: loaded.get(id_) for id_ in expected(drift)} == expected(drift)
+
+
+# What people read
+
+
+def test_a_first_run_says_so_and_what_it_did(sandbox: Serve, log: pytest.LogCaptureFixture) -> None:
+    drift = sandbox(1000, "keyset")
+    run_here(settings(drift))
+    oldest = newest_first_times(drift)[-1][:10]
+    start, end = said(log)
+    assert start == "conversations: no bookmark yet, reading everything; floor: none."
+    assert end == f"conversations: 1,000 read, back to {oldest} (floor none), 20 requests"
+
+
+def test_an_incremental_run_names_bookmark_and_floor(
+    sandbox: Serve, log: pytest.LogCaptureFixture
+) -> None:
+    drift = sandbox(100)
+    top = newest_first_times(drift)[0]
+    state = run_here(settings(drift)).state
+    log.clear()
+    run_here(settings(drift), state)
+    start, end = said(log)
+    assert start == f"conversations: reading what changed since the bookmark {top}; floor: {top}."
+    assert end.startswith("conversations: 1 read, back to ")
+    assert end.endswith((f"(floor {top[:10]}), 1 requests", ", 1 request"))
+
+
+def test_a_resumed_run_names_the_cursor(
+    sandbox: Serve, cursor: Cursor, log: pytest.LogCaptureFixture
+) -> None:
+    drift = sandbox(300, cursor)
+    first = interrupted(drift, 4)
+    log.clear()
+    run_here(settings(drift), first.state)
+    at = first.bookmark()["walk"]["cursor"]
+    lines = said(log)
+    assert lines[0] == f"conversations: resuming an interrupted walk at cursor {at}; floor: none."
+    assert len(lines) == 2
+
+
+def test_starting_over_says_why(sandbox: Serve, log: pytest.LogCaptureFixture) -> None:
+    drift = sandbox(100)
+    state = run_here(settings(drift, statuses=["open"])).state
+    log.clear()
+    run_here(settings(drift), state)
+    assert said(log)[0] == (
+        "conversations: starting over, because the bookmark covers less (status open, from any "
+        "time) than this run asks for (every status, from any time); floor: none."
+    )
+
+
+def test_long_runs_report_from_time_to_time(
+    sandbox: Serve, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert newest_first.SECONDS_BETWEEN_REPORTS == 30
+    monkeypatch.setattr(newest_first, "SECONDS_BETWEEN_REPORTS", 0.1)
+    drift = sandbox(500, "keyset", latency=0.04)
+    run_here(settings(drift))
+    reports = [line for line in said(log) if " read, back to " in line]
+    assert 2 < len(reports) < 8  # not one for each of the ten pages
+    read = [int(line.split()[1].replace(",", "")) for line in reports]
+    assert read == sorted(read)
+    assert read[0] < 500
+    assert read[-1] == 500
