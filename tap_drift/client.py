@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import email.utils
 import itertools
+import logging
 import math
 import random
 import socket
@@ -12,6 +13,7 @@ import ssl
 import sys
 import threading
 import time
+import traceback
 from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -46,6 +48,9 @@ LONGEST_BACKOFF = 60.0
 
 LONGEST_RETRY_AFTER = 300.0
 """Seconds that a retry waits at the most where Drift does say how long."""
+
+LONGEST_CURSOR = 1000
+"""Characters that a cursor has at the most; those that were seen have less than a hundred."""
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
@@ -110,6 +115,10 @@ class DriftSession(requests.Session):
     def pause(self, seconds: float) -> None:
         """Let no request start within the next `seconds`."""
         self._go_on_at = max(self._go_on_at, time.monotonic() + seconds)
+
+    @override
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Follow no redirect: the token is for Drift alone."""
 
     @override
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
@@ -179,13 +188,23 @@ class DriftStream(RESTStream[str]):
         except (FatalAPIError, RetriableAPIError) as error:
             if self.ABORT_AT_RECORD_COUNT is not None and self.selected_by_default:
                 raise  # a connection test (--test) is to fail
-            self.failed = True
-            tried = (
-                f" Given up after {self.config['max_retries']} retries."
+            self._fail(
+                f"{error} Given up after {self.config['max_retries']} retries."
                 if isinstance(error, RetriableAPIError)
-                else ""
+                else str(error)
             )
-            self.logger.error("%s: %s%s", self.name, error, tried)  # noqa: TRY400  (users need no traceback)
+        except Exception as error:
+            if self.ABORT_AT_RECORD_COUNT is not None:
+                raise
+            # Without the error's own words, which may hold what people wrote.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            self._fail(
+                f"this is a bug of the tap ({type(error).__name__}), please report it:\n{where}"
+            )
+
+    def _fail(self, message: str) -> None:
+        self.failed = True
+        self.log("%s: %s", self.name, message, level=logging.ERROR)
 
     def read_records(self) -> Iterator[dict[str, Any]]:
         """Read all rows of the stream, page after page.
@@ -245,9 +264,18 @@ class DriftStream(RESTStream[str]):
         ):
             msg = f"Drift says that there is more, but not where ({self.next_page_token_jsonpath})."
             raise DriftError(msg)
-        if pagination.get("more") is False or pagination.get(name) in {None, ""}:
+        if pagination.get("more") is False or pagination.get(name) in (None, ""):
             return None
-        return str(pagination[name])
+        cursor, token = pagination[name], self.config["access_token"]
+        if (
+            not isinstance(cursor, (str, int))
+            or not str(cursor).isprintable()
+            or len(str(cursor)) > LONGEST_CURSOR
+            or token in str(cursor)
+        ):
+            msg = f"Drift's cursor ({self.next_page_token_jsonpath}) is none to send back or keep."
+            raise DriftError(msg)
+        return str(cursor)
 
     def rows(self, body: Any, jsonpath: str) -> list[dict[str, Any]]:
         """Find the rows in an answer.
@@ -321,7 +349,9 @@ class DriftStream(RESTStream[str]):
             params=params,
             headers=self.http_headers,
         )
-        return self.request_decorator(self._send)(request, None).json()
+        response = self.request_decorator(self._send)(request, None)
+        # Half an emoji, from a text that was cut, is valid JSON, but it can't be written as UTF-8.
+        return whole_text(response.json()) if b"\\ud" in response.content else response.json()
 
     def _send(
         self,
@@ -384,20 +414,20 @@ class DriftStream(RESTStream[str]):
             RetriableAPIError: Asking again may help; a `TooSlowError` if asking for less may too.
         """
         try:
-            body = response.json()
-        except requests.JSONDecodeError:
-            body = None
+            body, is_json = response.json(), True
+        except (ValueError, RecursionError):
+            body, is_json = None, False
         complaint, error_type = self._complaint(body)
         status = response.status_code
         if complaint and status < HTTPStatus.BAD_REQUEST:
             status = _STATUS_OF_ERROR_TYPE.get(error_type, HTTPStatus.BAD_REQUEST)
-        if status == HTTPStatus.OK and body is not None:
+        if status == HTTPStatus.OK and is_json:
             return
 
         what = f"GET {urlsplit(response.url).path}: Drift answered {status}"
         if complaint:
             what = f"{what} ({complaint})"
-        elif body is None:
+        elif not is_json:
             kind = response.headers.get("Content-Type", "").partition(";")[0] or "nothing"
             what = f"{what} with {kind} instead of JSON"
         if status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -424,14 +454,17 @@ class DriftStream(RESTStream[str]):
         if first.get("param"):
             said.append(f"parameter {first['param']}")
         line = " ".join(": ".join(said).split()) or "an error without type and message"
-        return line.replace(self.config["access_token"], "***")[:300], str(first.get("type"))
+        return line[:300], str(first.get("type"))
 
     def _advice(self, status: int, response: requests.Response) -> str:
         if status < HTTPStatus.BAD_REQUEST:
-            host = urlsplit(response.headers.get("Location", "")).hostname or "the same host"
+            try:
+                host = urlsplit(response.headers.get("Location", "")).hostname
+            except ValueError:
+                host = None
             return (
-                f"That redirects to {host}, and redirects are not followed, so that the token "
-                "reaches no other host. Is api_url right, and is Drift still there?"
+                f"That redirects to {host or 'no other host'}, and redirects are not followed, so "
+                "that the token stays where it is. Is api_url right, and is Drift still there?"
             )
         if status == HTTPStatus.UNAUTHORIZED:
             return (
@@ -527,10 +560,9 @@ def retry_after(response: requests.Response | None) -> float | None:
             return None
     except ValueError:
         try:
-            until = email.utils.parsedate_to_datetime(asked)
-        except ValueError:
+            seconds = email.utils.parsedate_to_datetime(asked).timestamp() - time.time()
+        except (ValueError, OverflowError):
             return None
-        seconds = until.timestamp() - time.time()
     return min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
 
 
@@ -558,11 +590,29 @@ def rfc3339(value: float | str) -> str:
     return time_.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
+def whole_text(value: Any) -> Any:
+    """Put a replacement character where half of a UTF-16 pair stands alone.
+
+    Args:
+        value: A JSON value.
+
+    Returns:
+        The same with text that can be written as UTF-8.
+    """
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [whole_text(item) for item in value]
+    if isinstance(value, dict):
+        return {whole_text(name): whole_text(item) for name, item in value.items()}
+    return value
+
+
 def integer(value: Any) -> int:
     """Read a whole number.
 
     Args:
-        value: A whole number, or its digits as Drift sends them in some places.
+        value: A whole number of 64 bits, or its digits.
 
     Returns:
         The number.
@@ -570,10 +620,13 @@ def integer(value: Any) -> int:
     Raises:
         ValueError: It is none.
     """
-    whole = value.is_integer() if isinstance(value, float) else isinstance(value, (int, str))
-    if isinstance(value, bool) or not whole:
+    if isinstance(value, str):
+        whole = value.removeprefix("-").isdecimal()
+    else:
+        whole = not isinstance(value, bool) and isinstance(value, (int, float)) and value % 1 == 0
+    if not whole or not -(2**63) <= (number := int(value)) < 2**63:
         raise ValueError(value)
-    return int(value)
+    return number
 
 
 def conformed(value: Any, schema: Mapping[str, Any], warn: Any, path: str = "") -> Any:

@@ -197,6 +197,8 @@ class NewestFirstStream(DriftStream):
         """
         try:
             bookmark = msgspec.convert(self.stream_state, Bookmark)
+            if bookmark.replication_key not in {None, self.replication_key}:
+                return Bookmark(self.replication_key)  # of another field, so of no use
             value, covers, walk = bookmark.replication_key_value, bookmark.covers, bookmark.walk
             return Bookmark(
                 self.replication_key,

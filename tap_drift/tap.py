@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime as dt
 import ipaddress
+import logging
 import os
 import re
 import sys
@@ -22,7 +23,7 @@ from singer_sdk.plugin_base import SingerCommand
 from singer_sdk.singerlib import StateMessage
 
 from tap_drift import streams
-from tap_drift.client import DriftSession
+from tap_drift.client import DriftSession, rfc3339
 from tap_drift.newest_first import STATUS_IDS
 
 if sys.version_info >= (3, 12):
@@ -83,16 +84,24 @@ class Writer(MsgSpecWriter):
         """
         self._writing = True
         try:
-            super().write_message(message)
-        except BrokenPipeError:
+            # The SDK's own trusts one write to take all, which it need not if stdout is unbuffered.
+            line = bytes(self.format_message(message))
+            while line:
+                line = line[sys.stdout.buffer.write(line) :]
+            sys.stdout.flush()
+        except OSError as error:
             # Python would complain once more when it closes stdout.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(BROKEN_PIPE)
+            if isinstance(error, BrokenPipeError):
+                sys.exit(BROKEN_PIPE)
+            TapDrift.logger.error("The output can't be written: %s", error)
+            sys.exit(1)
+        else:
+            self.ends_in_state = isinstance(message, StateMessage)
+            if isinstance(message, StateMessage):
+                self.last_state = copy.deepcopy(message)
         finally:
             self._writing = False
-        self.ends_in_state = isinstance(message, StateMessage)
-        if isinstance(message, StateMessage):
-            self.last_state = copy.deepcopy(message)
         if self._exit_code is not None:
             exit_code, self._exit_code = self._exit_code, None
             sys.exit(exit_code)
@@ -114,6 +123,21 @@ class Writer(MsgSpecWriter):
         if not self._writing:
             sys.exit(exit_code)
         self._exit_code = exit_code
+
+
+class Masked(logging.Filter):
+    """Keeps a secret out of every log line, whoever writes it."""
+
+    def __init__(self, secret: str) -> None:
+        """Remember the secret."""
+        super().__init__()
+        self.secret = secret
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        if self.secret in (line := record.getMessage()):
+            record.msg, record.args = line.replace(self.secret, "***"), ()
+        return True
 
 
 class Command(SingerCommand):
@@ -338,6 +362,8 @@ class TapDrift(Tap):
             )
         except SingerSDKError as error:
             _fail(error)
+        for handler in [*logging.getLogger().handlers, *cls.logger.handlers]:
+            handler.addFilter(Masked(tap.config["access_token"]))
         writer = tap.message_writer
         assert isinstance(writer, Writer)  # noqa: S101  (for the type checker: message_writer_class)
         writer.last_state = StateMessage(value=copy.deepcopy(tap.state))
@@ -432,6 +458,7 @@ def _setting_errors(config: dict[str, Any]) -> list[str]:
         )
     if isinstance(start_date, str):
         try:
+            rfc3339(start_date)
             has_zone = dt.datetime.fromisoformat(start_date).tzinfo is not None
         except ValueError:
             has_zone = False

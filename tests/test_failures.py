@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+import trustme
 from werkzeug.wrappers import Response
 
 from tests.sandbox import TOKEN
@@ -33,7 +34,7 @@ from tests.sandbox.server import (
     since,
     slow,
 )
-from tests.tap import run_here, run_tap, settings, tap_command, upserted
+from tests.tap import run_here, run_tap, selecting, settings, tap_command, upserted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -429,41 +430,19 @@ def test_a_host_that_is_not_found_is_tried_again(sandbox: Serve, log: Log) -> No
     assert "can't be resolved" in second
 
 
-NEW_REQUEST = "req -new -newkey rsa:2048 -nodes -subj /CN=drift -keyout key.pem -out request.pem"
-SELF_SIGN = (
-    "ca -batch -notext -selfsign -keyfile key.pem -in request.pem -out certificate.pem "
-    "-startdate 20200101000000Z -enddate"
-)
-OPENSSL_CONFIG = """
-[ca]
-default_ca = own
-[own]
-database = index.txt
-new_certs_dir = .
-default_md = sha256
-rand_serial = yes
-policy = any
-x509_extensions = names
-[any]
-commonName = supplied
-[names]
-subjectAltName = IP:127.0.0.1
-[req]
-distinguished_name = any
-"""
+def signed(folder: Path, last_year: int) -> tuple[Path, Path, Path]:
+    """The certificate of an authority of our own, one that it signed, and that one's key."""
+    authority = trustme.CA()
+    years = (dt.datetime(year, 1, 1, tzinfo=dt.UTC) for year in (2020, last_year))
+    server = authority.issue_cert("127.0.0.1", not_before=next(years), not_after=next(years))
+    paths = folder / "authority.pem", folder / "certificate.pem", folder / "key.pem"
+    authority.cert_pem.write_to_path(paths[0])
+    server.cert_chain_pems[0].write_to_path(paths[1])
+    server.private_key_pem.write_to_path(paths[2])
+    return paths
 
 
-def signed(folder: Path, last_year: int) -> tuple[Path, Path]:
-    """A certificate that nobody but itself vouches for, and its key."""
-    (folder / "openssl.cnf").write_text(OPENSSL_CONFIG)
-    (folder / "index.txt").touch()
-    for arguments in (NEW_REQUEST, f"{SELF_SIGN} {last_year}1231000000Z"):
-        command = ["openssl", *arguments.split(), "-config", "openssl.cnf"]
-        subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    return folder / "certificate.pem", folder / "key.pem"
-
-
-@pytest.mark.parametrize("reason", ["signed certificate", "certificate has expired"])
+@pytest.mark.parametrize("reason", ["local issuer certificate", "certificate has expired"])
 @pytest.mark.parametrize("place", ["at the first request", "in a resumed walk"])
 def test_a_bad_certificate_is_named_and_gets_no_request(
     sandbox: Serve, log: Log, tmp_path: Path, place: str, reason: str
@@ -473,11 +452,11 @@ def test_a_bad_certificate_is_named_and_gets_no_request(
     said_before = len(log())
     other = sandbox(run.drift.account)
     expired = "expired" in reason
-    certificate, key = signed(tmp_path, 2020 if expired else 2049)
+    authority, certificate, key = signed(tmp_path, 2021 if expired else 2049)
     config = {"api_url": encrypt(other, certificate, key), "max_retries": 1}
     with pytest.MonkeyPatch.context() as patch:
         if expired:
-            patch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+            patch.setenv("REQUESTS_CA_BUNDLE", str(authority))
         assert run.here(**config).exit_code == 1
     (line,) = log()[said_before:]
     assert "the connection to 127.0.0.1 is not safe" in line
@@ -490,8 +469,8 @@ def test_a_certificate_that_this_machine_trusts_is_good(
     sandbox: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run(sandbox(CONVERSATIONS))
-    certificate, key = signed(tmp_path, 2049)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    authority, certificate, key = signed(tmp_path, 2049)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority))
     assert run.here(api_url=encrypt(run.drift, certificate, key)).exit_code == 0
     assert run.target == run.account
 
@@ -779,3 +758,48 @@ def test_no_log_holds_the_token_or_what_people_wrote(sandbox: Serve, tmp_path: P
         assert TOKEN not in output
     assert PERSONAL not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "arrives"), [("cut \ud83d", "cut \ufffd"), ("whole \U0001f600", "whole \U0001f600")]
+)
+def test_half_an_emoji_does_not_stop_the_export(sandbox: Serve, text: str, arrives: str) -> None:
+    drift = sandbox(3)
+    drift.fault = edited(lambda body: [row.update(status=text) for row in body["data"]])
+    assert {record["status"] for record in run_here(settings(drift)).records()} == {arrives}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Response("[" * 100_000, mimetype="application/json"),
+        Response("1" * 5_000, mimetype="application/json"),
+        Response(status=302, headers={"Location": b"\xff\xfe".decode("latin1")}),
+        as_json({"data": [], "pagination": {"more": True, "next": {"a": 1}}}),
+        as_json({"data": [], "pagination": {"more": True, "next": "1" * 5_000}}),
+        as_json({"data": [], "pagination": {"more": True, "next": f"a{TOKEN}"}}),
+        as_json({"data": [], "pagination": [1]}),
+        as_json(None),
+    ],
+)
+def test_odd_answers_end_in_one_line(sandbox: Serve, log: Log, answer: Response) -> None:
+    drift = sandbox(3)
+    drift.faults[1] = answers(answer)
+    output = run_here(settings(drift))
+    (line,) = log()
+    assert output.exit_code == 1
+    assert "a bug of the tap" not in line
+    assert TOKEN not in json.dumps(output.states)
+
+
+def test_a_bug_of_the_tap_does_not_stop_the_other_streams(sandbox: Serve, log: Log) -> None:
+    drift = sandbox(3)
+    drift.account.users = lambda: [{"id": 1, "bot": True}]  # type: ignore[method-assign]
+    catalog = selecting("conversations", "users")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tap_drift.newest_first.rfc3339", lambda _: 1 / 0)
+        output = run_here(settings(drift), None, catalog)
+    (line,) = log()
+    assert "conversations: this is a bug of the tap (ZeroDivisionError)" in line
+    assert output.exit_code == 1
+    assert output.records("users") == [{"id": 1, "bot": True}]
