@@ -25,7 +25,8 @@ from requests.adapters import HTTPAdapter
 from requests_ratelimiter import LimiterAdapter
 from singer_sdk import RESTStream
 from singer_sdk.authenticators import BearerTokenAuthenticator
-from singer_sdk.exceptions import FatalAPIError, RetriableAPIError
+from singer_sdk.batch import Batcher
+from singer_sdk.exceptions import ConfigValidationError, FatalAPIError, RetriableAPIError
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.helpers.jsonpath import extract_jsonpath
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from backoff.types import Details
     from singer_sdk import Tap
+    from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig
     from singer_sdk.helpers.types import Auth, Context, RequestFunc
 
 _E = TypeVar("_E", bound=BaseException)
@@ -325,6 +327,35 @@ class DriftStream(RESTStream[str]):
         if warning not in self._warned:
             self._warned.add(warning)
             self.logger.warning(warning)
+
+    # The SDK's own puts rows into the files as they are: with the fields that are not selected, and
+    # without what a stream map was to hash or filter.
+    @override
+    def get_batches(
+        self, batch_config: BatchConfig, context: Context | None = None
+    ) -> Iterator[tuple[BaseBatchFileEncoding, list[str]]]:
+        """Write records to files.
+
+        Args:
+            batch_config: Where, and in what format.
+            context: Not used: no stream of this tap has partitions.
+
+        Yields:
+            The format, and the URLs of files.
+
+        Raises:
+            ConfigValidationError: A stream map makes several streams of this one.
+        """
+        if len(self.stream_maps) > 1:
+            msg = f"{self.name}: BATCH can't be combined with a stream map that copies a stream."
+            raise ConfigValidationError(msg, errors=[msg])
+        rows = self._sync_records(context, write_messages=False)
+        records = (
+            message.record for row in rows for message in self._generate_record_messages(dict(row))
+        )
+        batcher = Batcher(tap_name=self.tap_name, stream_name=self.name, batch_config=batch_config)
+        for manifest in batcher.get_batches(records=records):
+            yield batch_config.encoding, manifest
 
     # Requests
 

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.sandbox import TOKEN, Account, Sandbox
 from tests.sandbox.expected import as_record
 from tests.sandbox.postgres import rows
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     Serve = Callable[..., Sandbox]
 
 PROJECT = Path(__file__).parents[1]
+
+pytestmark = pytest.mark.xdist_group("meltano")  # Meltano installs plugins into the project
 
 
 def meltano(

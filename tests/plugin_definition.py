@@ -1,0 +1,207 @@
+"""`python -m tests.plugin_definition` writes down what the tap says of itself.
+
+That is the definition for Meltano and its Hub, the tap's part of `meltano.yml`, and the table of
+settings in the README.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from tap_drift.tap import TapDrift
+
+# Where the project is published: nothing else names these.
+OWNER = "OWNER"
+VARIANT = OWNER.lower()
+REPOSITORY = f"https://github.com/{OWNER}/tap-drift"
+PIP_URL = "tap-drift"
+
+PROJECT = Path(__file__).parents[1]
+DEFINITION = PROJECT / "plugin.yml"
+MELTANO = PROJECT / "meltano.yml"
+README = PROJECT / "README.md"
+
+CAPABILITIES = (
+    "catalog",
+    "state",
+    "discover",
+    "about",
+    "stream-maps",
+    "schema-flattening",
+    "activate-version",
+    "batch",
+    "structured-logging",
+)
+"""What the Hub has a word for."""
+
+SDK_SETTINGS = (
+    "stream_maps",
+    "stream_map_config",
+    "flattening_enabled",
+    "flattening_max_depth",
+    "flattening_max_key_length",
+    "flattening_separator",
+    "batch_config.encoding.format",
+    "batch_config.encoding.compression",
+    "batch_config.storage.root",
+    "batch_config.storage.prefix",
+)
+"""Settings of the SDK that both supported versions have, and that do something here."""
+
+SDK_SETTINGS_LEFT_OUT = ("faker_config", "emit_activate_version_messages")
+"""The tap does not bring Faker; the other one is not in SDK 0.54."""
+
+SDK_OPTIONS = {
+    "batch_config.encoding.format": ["jsonl"],
+    "batch_config.encoding.compression": ["gzip"],
+}
+"""What works without an extra of the SDK, whose versions do not agree on these."""
+
+LOG_PARSER = "singer-sdk"
+
+KINDS = {"integer", "boolean", "array", "object"}
+
+Json = dict[str, Any]
+
+
+def main() -> None:
+    for path, text in rendered().items():
+        path.write_text(text, encoding="utf-8")
+
+
+def rendered() -> dict[Path, str]:
+    """Every file that tells of the tap, as it should be."""
+    schema: Json = {
+        "type": "object",
+        "properties": dict(TapDrift.config_jsonschema["properties"]),
+        "required": TapDrift.config_jsonschema["required"],
+    }
+    TapDrift.append_builtin_config(schema)
+    of_sdk = {name.partition(".")[0] for name in (*SDK_SETTINGS, *SDK_SETTINGS_LEFT_OUT)}
+    own = {name: value for name, value in schema["properties"].items() if name not in of_sdk}
+    settings = [setting(name, value) for name, value in own.items()]
+    settings += [setting(name, below(schema, name)) for name in SDK_SETTINGS]
+    offered = {capability.value for capability in TapDrift.capabilities}
+    capabilities = [name for name in CAPABILITIES if name in offered]
+    return {
+        DEFINITION: definition(settings, capabilities, schema["required"]),
+        MELTANO: meltano(settings, capabilities),
+        README: readme(own, schema["required"]),
+    }
+
+
+def below(schema: Json, dotted: str) -> Json:
+    for name in dotted.split("."):
+        schema = schema["properties"][name]
+    return schema
+
+
+def setting(name: str, schema: Json) -> Json:
+    """A setting in Meltano's words."""
+    options = SDK_OPTIONS.get(name, schema.get("enum"))
+    kind = next((type_ for type_ in schema["type"] if type_ in KINDS), "string")
+    if options:
+        kind = "options"
+    elif schema.get("format") == "date-time":
+        kind = "date_iso8601"
+    found: Json = {
+        "name": name,
+        "label": schema["title"],
+        "kind": kind,
+        "description": schema["description"],
+    }
+    if options:
+        found["options"] = [{"label": option, "value": option} for option in options]
+    if "default" in schema:
+        found["value"] = schema["default"]
+    if schema.get("secret"):
+        found["sensitive"] = True
+    return found
+
+
+def definition(settings: list[Json], capabilities: list[str], required: list[str]) -> str:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pythons = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    return as_yaml(
+        {
+            "name": "tap-drift",
+            "namespace": "tap_drift",
+            "variant": VARIANT,
+            "label": "Drift",
+            "description": "Conversational marketing and sales platform",
+            "docs": f"{REPOSITORY}#readme",
+            "repo": REPOSITORY,
+            "domain_url": "https://www.drift.com/",
+            "logo_url": "/assets/logos/extractors/drift.png",
+            "keywords": ["api", "meltano_sdk"],
+            "maintenance_status": "active",
+            "quality": "unknown",
+            "pip_url": PIP_URL,
+            "executable": "tap-drift",
+            "supported_python_versions": pythons,
+            "capabilities": capabilities,
+            "log_parser": LOG_PARSER,
+            "select": ["conversations.*"],
+            "next_steps": (
+                "Only conversations are read at first. `meltano select tap-drift --list --all` "
+                "shows what else there is, `meltano select tap-drift messages '*'` adds it."
+            ),
+            "settings_group_validation": [required],
+            "settings": settings,
+        }
+    )
+
+
+def meltano(settings: list[Json], capabilities: list[str]) -> str:
+    """The project's own `meltano.yml`; what has no other source stays."""
+    content = yaml().load(MELTANO.read_text(encoding="utf-8"))
+    (tap,) = (one for one in content["plugins"]["extractors"] if one["name"] == "tap-drift")
+    tap |= {"capabilities": capabilities, "log_parser": LOG_PARSER, "settings": settings}
+    return as_yaml(content)
+
+
+def readme(own: Json, required: list[str]) -> str:
+    rows = ["| Setting | Default | |", "| --- | --- | --- |"]
+    for name, schema in own.items():
+        default = f"`{schema['default']}`" if "default" in schema else ""
+        told = schema["description"].replace("|", r"\|")
+        rows.append(f"| `{name}` | {'required' if name in required else default} | {told} |")
+    text = README.read_text(encoding="utf-8")
+    text = marked(text, "settings", rows)
+    return marked(text, "published", [f"    REPOSITORY={REPOSITORY}", f"    PACKAGE={PIP_URL}"])
+
+
+def marked(text: str, name: str, lines: list[str]) -> str:
+    """Put lines between two marks."""
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    if text.count(begin) != 1 or text.count(end) != 1:
+        msg = (
+            f"README.md needs one line {begin} and one line {end}: what the tap says goes between."
+        )
+        raise SystemExit(msg)
+    before, _, rest = text.partition(begin)
+    after = rest.partition(end)[2]
+    return "\n".join([f"{before}{begin}", "", *lines, "", f"{end}{after}"])
+
+
+def as_yaml(content: Json) -> str:
+    stream = io.StringIO()
+    yaml().dump(content, stream)
+    return stream.getvalue()
+
+
+def yaml() -> YAML:
+    """The library that Meltano itself writes `meltano.yml` with."""
+    library = YAML()
+    library.width = 1000  # folded lines would end in spaces
+    return library
+
+
+if __name__ == "__main__":
+    main()

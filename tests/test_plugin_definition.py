@@ -1,0 +1,68 @@
+"""What Meltano, its Hub and the README say of the tap is what the tap is."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import plugin_definition
+from tests.plugin_definition import DEFINITION, MELTANO, PIP_URL, PROJECT, README
+from tests.sandbox import TOKEN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.sandbox import Sandbox
+
+
+@pytest.mark.parametrize("path", [DEFINITION, MELTANO, README], ids=lambda path: str(path.name))
+def test_what_is_written_of_the_tap_is_true(path: Path) -> None:
+    due = plugin_definition.rendered()[path]
+    assert path.read_text(encoding="utf-8") == due, "run `uv run python -m tests.plugin_definition`"
+
+
+def test_the_readme_without_its_markers_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(plugin_definition, "README", tmp_path / "README.md")
+    (tmp_path / "README.md").write_text("# tap-drift\n")
+    with pytest.raises(SystemExit, match="<!-- settings -->"):
+        plugin_definition.rendered()
+
+
+def test_meltano_add_from_the_definition_in_an_empty_project(
+    sandbox: Callable[..., Sandbox], tmp_path: Path
+) -> None:
+    drift = sandbox(3)
+    (tmp_path / "meltano.yml").write_text("version: 1\nsend_anonymous_usage_stats: false\n")
+    definition = tmp_path / "plugin.yml"
+    text = DEFINITION.read_text(encoding="utf-8")
+    assert f"\npip_url: {PIP_URL}\n" in text
+    definition.write_text(text.replace(f"pip_url: {PIP_URL}", f"pip_url: {PROJECT}"))
+
+    def meltano(*arguments: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [shutil.which("meltano", path=Path(sys.executable).parent) or "meltano", *arguments],
+            cwd=tmp_path,
+            check=False,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"TAP_DRIFT_ACCESS_TOKEN": TOKEN, "TAP_DRIFT_API_URL": drift.url},
+        )
+        assert done.returncode == 0, done.stderr
+        return done
+
+    meltano("add", "--from-ref", str(definition), "tap-drift")
+    meltano("select", "tap-drift", "conversations", "*")  # --from-ref takes no `select` over
+    lines = meltano("invoke", "tap-drift").stdout.splitlines()
+    messages = [json.loads(line) for line in lines if line.startswith("{")]
+    records = [message["record"] for message in messages if message["type"] == "RECORD"]
+    assert sorted(record["id"] for record in records) == sorted(drift.account.conversations)
+    assert {message["stream"] for message in messages if "stream" in message} == {"conversations"}
