@@ -95,24 +95,22 @@ class DriftSession(requests.Session):
     Drift asks for.
     """
 
-    def __init__(self, api_url: str, *, connections: int, requests_per_minute: int | None) -> None:
+    def __init__(self, *, connections: int, requests_per_minute: int | None) -> None:
         """Set up connections; none is opened yet.
 
         Args:
-            api_url: The base URL of the API.
             connections: How many connections are kept open.
             requests_per_minute: The most requests in any minute; `None` for no limit.
         """
         super().__init__()
         self._go_on_at = 0.0
-        self.mount(
-            api_url,
-            LimiterAdapter(
+        adapter: HTTPAdapter = HTTPAdapter(pool_maxsize=connections)
+        if requests_per_minute:
+            adapter = LimiterAdapter(
                 per_second=requests_per_minute / 60, limit_statuses=(), pool_maxsize=connections
             )
-            if requests_per_minute
-            else HTTPAdapter(pool_maxsize=connections),
-        )
+        self.mount("https://", adapter)
+        self.mount("http://", adapter)
 
     def pause(self, seconds: float) -> None:
         """Let no request start within the next `seconds`."""

@@ -8,6 +8,7 @@ import ipaddress
 import logging
 import os
 import re
+import signal
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,7 +18,6 @@ import click
 import msgspec
 from singer_sdk import Tap
 from singer_sdk import typing as th
-from singer_sdk.contrib.msgspec import MsgSpecWriter
 from singer_sdk.exceptions import ConfigValidationError, SingerSDKError
 from singer_sdk.plugin_base import SingerCommand
 from singer_sdk.singerlib import StateMessage
@@ -25,6 +25,7 @@ from singer_sdk.singerlib import StateMessage
 from tap_drift import streams
 from tap_drift.client import DriftSession, rfc3339
 from tap_drift.newest_first import STATUS_IDS
+from tap_drift.output import SIGNALLED, Masked, Writer
 
 if sys.version_info >= (3, 12):
     from typing import override
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
     from typing import IO, NoReturn
-
-    from singer_sdk.singerlib import Message
 
     from tap_drift.client import DriftStream
 
@@ -51,93 +50,8 @@ STREAMS: tuple[type[DriftStream], ...] = (
     streams.PlaybooksStream,
 )
 
-SIGNALLED = 128
-"""What shells add to the number of the signal that ended a process."""
-
-BROKEN_PIPE = SIGNALLED + 13
-"""The exit code when nobody reads the output any more."""
-
 SECONDS_TO_END = 5.0
 """How long a run that is told to end may take, if nobody reads its last lines."""
-
-
-class Writer(MsgSpecWriter):
-    """Writes whole lines, whatever signal arrives in between, and remembers the last STATE."""
-
-    def __init__(self) -> None:
-        """Begin with nothing written."""
-        super().__init__()
-        self.last_state: StateMessage | None = None
-        self.ends_in_state = False
-        self._writing = False
-        self._exit_code: int | None = None
-
-    @override
-    def write_message(self, message: Message) -> None:
-        """Write a message as one line.
-
-        Args:
-            message: A Singer message.
-
-        Raises:
-            SystemExit: Nobody reads on, or the run was told to end.
-        """
-        self._writing = True
-        try:
-            # The SDK's own trusts one write to take all, which it need not if stdout is unbuffered.
-            line = bytes(self.format_message(message))
-            while line:
-                line = line[sys.stdout.buffer.write(line) :]
-            sys.stdout.flush()
-        except OSError as error:
-            # Python would complain once more when it closes stdout.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            if isinstance(error, BrokenPipeError):
-                sys.exit(BROKEN_PIPE)
-            TapDrift.logger.error("The output can't be written: %s", error)
-            sys.exit(1)
-        else:
-            self.ends_in_state = isinstance(message, StateMessage)
-            if isinstance(message, StateMessage):
-                self.last_state = copy.deepcopy(message)
-        finally:
-            self._writing = False
-        if self._exit_code is not None:
-            exit_code, self._exit_code = self._exit_code, None
-            sys.exit(exit_code)
-
-    def write_last_state(self) -> None:
-        """Repeat the last STATE, unless it is the last line: many targets keep no other."""
-        if self.last_state and not self.ends_in_state:
-            self.write_message(self.last_state)
-
-    def end_run(self, exit_code: int) -> None:
-        """Leave the run: at once, or as soon as the line that is being written is out.
-
-        Args:
-            exit_code: What the process is to exit with.
-
-        Raises:
-            SystemExit: Always, here or from `write_message`.
-        """
-        if not self._writing:
-            sys.exit(exit_code)
-        self._exit_code = exit_code
-
-
-class Masked(logging.Filter):
-    """Keeps a secret out of every log line, whoever writes it."""
-
-    def __init__(self, secret: str) -> None:
-        """Remember the secret."""
-        super().__init__()
-        self.secret = secret
-
-    @override
-    def filter(self, record: logging.LogRecord) -> bool:
-        if self.secret in (line := record.getMessage()):
-            record.msg, record.args = line.replace(self.secret, "***"), ()
-        return True
 
 
 class Command(SingerCommand):
@@ -318,7 +232,6 @@ class TapDrift(Tap):
     @override
     def discover_streams(self) -> Sequence[DriftStream]:
         session = DriftSession(
-            str(self.config["api_url"]),
             connections=self.config["concurrency"],
             requests_per_minute=self.config.get("requests_per_minute"),
         )
@@ -370,7 +283,7 @@ class TapDrift(Tap):
         try:
             tap.sync_all()
         except SystemExit as end:
-            if end.code != BROKEN_PIPE:
+            if end.code in {SIGNALLED + signal.SIGINT, SIGNALLED + signal.SIGTERM}:
                 cls.logger.warning("The run was told to end. The next goes on from the last STATE.")
             raise
         except SingerSDKError as error:

@@ -11,7 +11,8 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tap_drift.tap import TapDrift, Writer
+from tap_drift.output import Writer
+from tap_drift.tap import TapDrift
 from tests.sandbox import TOKEN, Sandbox
 
 if TYPE_CHECKING:

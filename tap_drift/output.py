@@ -1,0 +1,107 @@
+"""What leaves the tap: whole lines on stdout, and nothing secret in the logs."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from singer_sdk.contrib.msgspec import MsgSpecWriter
+from singer_sdk.singerlib import StateMessage
+
+if sys.version_info >= (3, 12):
+    from typing import override
+else:
+    from typing_extensions import override
+
+if TYPE_CHECKING:
+    from singer_sdk.singerlib import Message
+
+logger = logging.getLogger("tap-drift")
+
+SIGNALLED = 128
+"""What shells add to the number of the signal that ended a process."""
+
+BROKEN_PIPE = SIGNALLED + 13
+"""The exit code when nobody reads the output any more."""
+
+
+class Writer(MsgSpecWriter):
+    """Writes whole lines, whatever signal arrives in between, and remembers the last STATE."""
+
+    def __init__(self) -> None:
+        """Begin with nothing written."""
+        super().__init__()
+        self.last_state: StateMessage | None = None
+        self.ends_in_state = False
+        self._writing = False
+        self._exit_code: int | None = None
+
+    @override
+    def write_message(self, message: Message) -> None:
+        """Write a message as one line.
+
+        Args:
+            message: A Singer message.
+
+        Raises:
+            SystemExit: Nobody reads on, or the run was told to end.
+        """
+        self._writing = True
+        try:
+            # The SDK's own trusts one write to take all, which it need not if stdout is unbuffered.
+            line = bytes(self.format_message(message))
+            while line:
+                line = line[sys.stdout.buffer.write(line) :]
+            sys.stdout.flush()
+        except OSError as error:
+            # Python would complain once more when it closes stdout.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if isinstance(error, BrokenPipeError):
+                sys.exit(BROKEN_PIPE)
+            logger.error("The output can't be written: %s", error)  # noqa: TRY400
+            sys.exit(1)
+        else:
+            self.ends_in_state = isinstance(message, StateMessage)
+            if isinstance(message, StateMessage):
+                self.last_state = copy.deepcopy(message)
+        finally:
+            self._writing = False
+        if self._exit_code is not None:
+            exit_code, self._exit_code = self._exit_code, None
+            sys.exit(exit_code)
+
+    def write_last_state(self) -> None:
+        """Repeat the last STATE, unless it is the last line: many targets keep no other."""
+        if self.last_state and not self.ends_in_state:
+            self.write_message(self.last_state)
+
+    def end_run(self, exit_code: int) -> None:
+        """Leave the run: at once, or as soon as the line that is being written is out.
+
+        Args:
+            exit_code: What the process is to exit with.
+
+        Raises:
+            SystemExit: Always, here or from `write_message`.
+        """
+        if not self._writing:
+            sys.exit(exit_code)
+        self._exit_code = exit_code
+
+
+class Masked(logging.Filter):
+    """Keeps a secret out of every log line, whoever writes it."""
+
+    def __init__(self, secret: str) -> None:
+        """Remember the secret."""
+        super().__init__()
+        self.secret = secret
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        if self.secret in (line := record.getMessage()):
+            record.msg, record.args = line.replace(self.secret, "***"), ()
+        return True
