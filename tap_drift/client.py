@@ -184,10 +184,11 @@ class DriftStream(RESTStream[str]):
             Rows, shaped as the schema says.
         """
         try:
-            yield from self.read_records()
+            # A connection test (--test) takes one record; else there is no limit.
+            yield from itertools.islice(self.read_records(), self.ABORT_AT_RECORD_COUNT)
         except (FatalAPIError, RetriableAPIError) as error:
-            if self.ABORT_AT_RECORD_COUNT is not None and self.selected_by_default:
-                raise  # a connection test (--test) is to fail
+            if self.ABORT_AT_RECORD_COUNT is not None:
+                raise  # it is to fail
             self._fail(
                 f"{error} Given up after {self.config['max_retries']} retries."
                 if isinstance(error, RetriableAPIError)

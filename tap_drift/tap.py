@@ -21,6 +21,7 @@ from singer_sdk import typing as th
 from singer_sdk.exceptions import ConfigValidationError, SingerSDKError
 from singer_sdk.plugin_base import SingerCommand
 from singer_sdk.singerlib import StateMessage
+from singer_sdk.tap_base import CliTestOptionValue
 
 from tap_drift import streams
 from tap_drift.client import DriftSession, rfc3339
@@ -331,6 +332,25 @@ class TapDrift(Tap):
         except (OSError, ValueError, TypeError) as error:
             msg = f"--config can't be read as a file of JSON settings: {error}"
             raise click.ClickException(msg) from None
+
+    @classmethod
+    @override
+    def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
+        """Try the connection, with the streams that are selected: others need other scopes.
+
+        Args:
+            ctx: The command under way.
+            param: The option.
+            value: What is to be tested.
+        """
+        if value != CliTestOptionValue.All.value:
+            super().cb_test(ctx, param, value)
+            return
+        config = ctx.params["config"]
+        tap = cls(config=config.config, parse_env_config=config.parse_env)
+        tap.run_sync_dry_run(streams=[one for one in tap.streams.values() if one.selected])
+        cls.logger.info("The settings and the token work.")
+        ctx.exit()
 
     @classmethod
     @override

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,8 @@ with psycopg.connect(url) as connection:
              ("id", "status", "contactId", "inboxId", "createdAt", "updatedAt")])
 """
 
+ASK = LOAD.partition("data =")[0] + "urllib.request.urlopen(request);"
+
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
@@ -62,7 +65,7 @@ def test_it_says_whether_target_and_account_agree(
     done = run(sys.executable, "-c", LOAD % 1)  # the account has moved on, and one is left out
     assert "the Drift account holds 41 conversations" in done.stdout
     assert "NOT the same as the account (1 missing, 0 too many, 0 different" in done.stdout
-    done = run("--fresh", "--conversations", "3", sys.executable, "-c", "raise SystemExit(7)")
+    done = run("--fresh", "--conversations", "3", sys.executable, "-c", ASK + "raise SystemExit(7)")
     assert "the Drift account holds 3 conversations" in done.stdout
     assert "PostgreSQL holds no table of conversations" in done.stdout
     assert done.returncode == 7
@@ -91,14 +94,22 @@ def test_it_leaves_no_process_behind(
     assert process.stdout
     if not command:
         assert process.stdout.readline().startswith("# A Drift account")
-    while not any("sleep" in p.name() for p in psutil.Process(process.pid).children()) and command:
-        pass
+    while command and not runs("sleep", psutil.Process(process.pid)):
+        time.sleep(0.05)
     assert postgres_runs_in(tmp_path)
     process.send_signal(number)
     process.communicate(timeout=30)
     assert process.returncode == 128 + number
     assert not postgres_runs_in(tmp_path)
-    assert not any("sleep" in p.name() for p in psutil.Process().children(recursive=True))
+    assert not runs("sleep", psutil.Process())
+
+
+def runs(name: str, parent: psutil.Process) -> bool:
+    for process in parent.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if name in process.name():
+                return True
+    return False
 
 
 def postgres_runs_in(folder: Path) -> bool:

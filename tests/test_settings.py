@@ -181,6 +181,8 @@ def test_the_connection_can_be_tested(sandbox: Callable[..., Sandbox], tmp_path:
     output = run_tap(tmp_path, settings(sandbox(60)), None, None, "--test")
     assert output.exit_code == 0
     assert len(output.records()) == 1
+    assert "The settings and the token work." in output.stderr
+    assert "ERROR" not in output.stderr
 
 
 def test_the_connection_test_fails_with_a_wrong_token(

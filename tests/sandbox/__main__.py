@@ -40,8 +40,10 @@ def main() -> int:
     if saved.exists():
         account = Account.load(saved)
         account.move_on()
+        if arguments.conversations:
+            print("sandbox: --conversations makes a new account only together with --fresh.")
     else:
-        account = Account(arguments.conversations)
+        account = Account(arguments.conversations or 1000)
     account.save(saved)
 
     with Sandbox(account, cursor=arguments.cursor) as drift, postgres(folder / "postgres") as url:
@@ -56,8 +58,9 @@ def main() -> int:
             print("# A Drift account and a PostgreSQL, until you press Ctrl-C. In another shell:")
             for name, value in settings.items():
                 print(f"export {name}='{value}'", flush=True)
+            print("# and for example: uv run tap-drift --config=ENV", flush=True)
             while True:
-                time.sleep(3600)
+                time.sleep(1)
         code = _run(arguments.command, os.environ | settings)
         _report(drift, url)
         return code
@@ -73,7 +76,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--conversations",
         type=int,
-        default=1000,
         metavar="N",
         help="the size of a new account (default: 1000)",
     )
@@ -106,7 +108,11 @@ def _run(command: list[str], environment: dict[str, str]) -> int:
             print(f"sandbox: {command[0]} can't be run: {error}", file=sys.stderr)
             return 127
         stack.enter_context(_no_process_left(process.pid))
-        code = process.wait()
+        code = None
+        while code is None:
+            # A signal that comes just before a wait without end would only be seen after it.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = process.wait(timeout=1)
         return code if code >= 0 else 128 - code
 
 
@@ -130,6 +136,8 @@ def _report(drift: Sandbox, url: str) -> None:
     account = {row["id"]: as_record(row) for row in drift.account.conversations.values()}
     print(f"\nsandbox: the Drift account holds {len(account):,} conversations.")
     print(f"sandbox: Drift answered {len(drift.requests):,} requests.")
+    if not drift.requests:
+        return
     table, arrived = rows(url, "conversations")
     if table is None:
         print("sandbox: PostgreSQL holds no table of conversations.")
