@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 
 import backoff
 import requests
+from pyrate_limiter import Limiter, Rate
 from requests.adapters import HTTPAdapter
-from requests_ratelimiter import LimiterAdapter
 from singer_sdk import RESTStream
 from singer_sdk.authenticators import BearerTokenAuthenticator
 from singer_sdk.batch import Batcher
@@ -104,13 +104,12 @@ class DriftSession(requests.Session):
         """
         super().__init__()
         self._go_on_at = 0.0
-        adapter: HTTPAdapter = HTTPAdapter(pool_maxsize=connections)
-        if requests_per_minute:
-            adapter = LimiterAdapter(
-                per_second=requests_per_minute / 60, limit_statuses=(), pool_maxsize=connections
-            )
+        adapter = HTTPAdapter(pool_maxsize=connections)
         self.mount("https://", adapter)
         self.mount("http://", adapter)
+        self._turns: Limiter | None = None
+        if requests_per_minute:
+            self._turns = Limiter(Rate(1, max(1, 60_000 // requests_per_minute)))
 
     def pause(self, seconds: float) -> None:
         """Let no request start within the next `seconds`."""
@@ -122,9 +121,14 @@ class DriftSession(requests.Session):
 
     @override
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        while (wait := self._go_on_at - time.monotonic()) > 0:
-            time.sleep(wait)
-        return super().send(request, **kwargs)
+        while True:
+            while (wait := self._go_on_at - time.monotonic()) > 0:
+                time.sleep(wait)
+            if self._turns:
+                self._turns.try_acquire("drift")
+            # A pause may have begun while this request waited for its turn: then it takes another.
+            if self._go_on_at <= time.monotonic():
+                return super().send(request, **kwargs)
 
 
 class DriftStream(RESTStream[str]):

@@ -139,6 +139,33 @@ class Page(NamedTuple):
         )
 
 
+class Circles:
+    """Tells a list that moves from one that goes in circles."""
+
+    def __init__(self, cursor: str | None) -> None:
+        """Begin a walk at a cursor."""
+        self._seen = {cursor}
+        self._returns = 0
+        self._deepest: str | None = None
+
+    def reached(self, cursor: str | None, last: Place | None) -> None:
+        """Take note of a page; one that is further down than ever is in no circle."""
+        if last and (self._deepest is None or last.updatedAt < self._deepest):
+            self._deepest, self._seen, self._returns = last.updatedAt, {cursor}, 0
+
+    def go_to(self, cursor: str | None) -> None:
+        """Take note of the cursor that is asked next.
+
+        Raises:
+            DriftError: Cursors came back more often than a list that moves explains.
+        """
+        self._returns += cursor in self._seen
+        self._seen.add(cursor)
+        if self._returns > RETURNS_TOLERATED:
+            msg = f"the list goes in circles: its cursors came back {self._returns} times."
+            raise DriftError(msg)
+
+
 class LostPlaceError(Exception):
     """A walk can't tell where it was, so it has to begin again at the head of the list."""
 
@@ -329,7 +356,7 @@ class NewestFirstStream(DriftStream):
         cursor, top = (resumed.cursor, resumed.top) if resumed else (None, None)
         unproven = resumed is not None
         above: set[Place | None] = set()
-        seen, returns, empty_end_seen = {cursor}, 0, False
+        circles, empty_end_seen = Circles(cursor), False
         answer = self.ask_ahead(cursor)
         while True:
             page = answer()
@@ -345,8 +372,8 @@ class NewestFirstStream(DriftStream):
                     msg = "the list changed, and what was read before can't be found in it again."
                     raise LostPlaceError(msg)
                 # Whatever happened above, the page that was read last shows where to go on.
-                cursor, unproven, returns = done.cursor, True, returns + 1
-                self._stop_circling(returns)
+                cursor, unproven = done.cursor, True
+                circles.go_to(cursor)
                 answer = self.ask_ahead(cursor)
                 continue
 
@@ -360,11 +387,10 @@ class NewestFirstStream(DriftStream):
             )
             if page.rows or done is None:
                 done = Walk(cursor, top, last)
+            circles.reached(cursor, last)
             if not arrived:
                 cursor, unproven = self._below(page, cursor)
-                returns += cursor in seen
-                self._stop_circling(returns)
-                seen.add(cursor)
+                circles.go_to(cursor)
                 answer = self.ask_ahead(cursor)
 
             rows = [
@@ -411,11 +437,6 @@ class NewestFirstStream(DriftStream):
             self.logger.warning(
                 "%s: rows do not come newest first, so the list is read to its end.", self.name
             )
-
-    def _stop_circling(self, returns: int) -> None:
-        if returns > RETURNS_TOLERATED:
-            msg = f"{self.path}: the list goes in circles: its cursors came back {returns} times."
-            raise DriftError(msg)
 
     def _checkpoint(self, done: Walk, *, arrived: bool) -> None:
         """Let STATE say how far the walk is, or that it has arrived."""

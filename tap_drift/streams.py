@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from singer_sdk.helpers.types import Context
 
+    from tap_drift.newest_first import Walk
+
 SCHEMAS = SchemaDirectory(schemas)
 
 ACCOUNTS_PER_PAGE = 65
@@ -63,7 +65,7 @@ class MessagesStream(ItemsStream):
 
 
 class ContactsStream(ItemsStream):
-    """The contacts of conversations, each once per run: Drift has no list of contacts."""
+    """The contacts of conversations, each once per walk: Drift has no list of contacts."""
 
     name = "contacts"
     primary_keys = ("id",)
@@ -76,9 +78,10 @@ class ContactsStream(ItemsStream):
     item_jsonpath = "$.data"
 
     @override
-    def read_records(self) -> Iterator[dict[str, Any]]:
+    def _walk(self, resumed: Walk | None) -> Iterator[dict[str, Any]]:
+        # What changed since a walk began is for the next walk to read, in the same run or not.
         self._seen: set[int] = set()
-        yield from super().read_records()
+        yield from super()._walk(resumed)
 
     @override
     def wanted(self, id_: int) -> bool:

@@ -759,3 +759,14 @@ def test_long_runs_report_from_time_to_time(
     assert read == sorted(read)
     assert read[0] < 500
     assert read[-1] == 500
+
+
+def test_many_deletions_in_one_run_are_no_circle(sandbox: Serve) -> None:
+    drift = sandbox(1000)
+    newest_first = list(reversed(drift.account.conversations))
+    for number in range(3, 30, 3):
+        drift.faults[number] = changing(lambda account: account.delete(newest_first.pop(0)))
+    output = run_here(settings(drift))
+    assert output.exit_code == 0
+    arrived = upserted({}, output.records())
+    assert all(arrived[id_] == record for id_, record in expected(drift).items())

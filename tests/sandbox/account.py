@@ -28,6 +28,7 @@ class Account:
         self.now = FIRST_TIME
         self.conversations: dict[int, Row] = {}
         self.messages_in: dict[int, int] = {}
+        self.contact_names: dict[int, str] = {}
         self._ids = FIRST_CONVERSATION
         self._listings: dict[frozenset[int], list[Row]] = {}
         for _ in range(conversations):
@@ -144,6 +145,7 @@ class Account:
         attributes: Row = {"_END_USER_VERSION": 7, "_end_user_version": 8, "tags": [], "events": {}}
         if id_ % 3:
             attributes |= {"email": f"{PERSONAL}@example.com", "externalId": id_ % 2 or "cust-77"}
+        attributes |= {"name": self.contact_names.get(id_, PERSONAL)}
         return {"id": id_, "createdAt": FIRST_TIME + id_ % 1000, "attributes": attributes}
 
     def users(self) -> list[Row]:
