@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import msgspec
 from singer_sdk.singerlib.catalog import REPLICATION_FULL_TABLE
 
-from tap_drift.client import DriftError, DriftStream, TooSlowError, integer, rfc3339
+from tap_drift.client import DriftError, DriftStream, TooSlowError
+from tap_drift.values import integer, rfc3339
 
 if sys.version_info >= (3, 12):
     from typing import override

@@ -24,9 +24,10 @@ from singer_sdk.singerlib import StateMessage
 from singer_sdk.tap_base import CliTestOptionValue
 
 from tap_drift import streams
-from tap_drift.client import DriftSession, rfc3339
+from tap_drift.client import DriftSession
 from tap_drift.newest_first import STATUS_IDS
 from tap_drift.output import SIGNALLED, Masked, Writer
+from tap_drift.values import rfc3339
 
 if sys.version_info >= (3, 12):
     from typing import override
