@@ -183,8 +183,6 @@ class NewestFirstStream(DriftStream):
     next_page_token_jsonpath = "$.pagination.next"  # noqa: S105
     scope = "conversation_read"
 
-    list_records_jsonpath: ClassVar[str] = "$.data[*]"
-
     def records_of(self, rows: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
         """Turn rows of the list into records of this stream.
 
@@ -541,7 +539,7 @@ class NewestFirstStream(DriftStream):
     def _page(self, body: Any) -> Page:
         rows: list[Row] = []
         time_: str | None = None
-        for fields in self.rows(body, self.list_records_jsonpath):
+        for fields in self.rows(body, self.records_jsonpath):
             try:
                 id_ = integer(fields.get("id"))
             except ValueError:
@@ -591,16 +589,16 @@ class ItemsStream(NewestFirstStream):
     def ask_ahead(self, cursor: str | None) -> Callable[[], Page | None]:
         return self._pool.apply_async(self.ask_page, (cursor,)).get
 
-    def wanted(self, id_: int) -> bool:
+    def wanted(self, id_: int) -> bool:  # noqa: ARG002  (for subclasses that know better)
         """Tell whether to ask for the items of a conversation.
 
         Args:
             id_: The number that leads to them.
 
         Returns:
-            Whether to ask; a subclass may know better than to ask always.
+            Always, here.
         """
-        return bool(id_)
+        return True
 
     @override
     def records_of(self, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -40,6 +40,7 @@ def meltano(
         env=os.environ
         | {
             "MELTANO_DATABASE_URI": f"sqlite:///{folder}/meltano.db",
+            "MELTANO_RUN_DIR": f"{folder}/run",  # where it keeps the catalog of a run
             "TAP_DRIFT_ACCESS_TOKEN": TOKEN,
             "TAP_DRIFT_API_URL": drift.url,
             "TARGET_JSONL_DESTINATION_PATH": str(folder),
