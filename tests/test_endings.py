@@ -336,7 +336,6 @@ def taps_running() -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.xdist_group("meltano")
 def test_meltano_run_with_a_killed_tap_and_again(
     sandbox: Serve, postgres_url: str, tmp_path: Path
 ) -> None:

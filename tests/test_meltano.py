@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import json
 import os
 import shutil
@@ -10,8 +11,6 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 from tests.sandbox import TOKEN, Account, Sandbox
 from tests.sandbox.expected import as_record
@@ -24,32 +23,33 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).parents[1]
 
-pytestmark = pytest.mark.xdist_group("meltano")  # Meltano installs plugins into the project
-
 
 def meltano(
     *arguments: str, drift: Sandbox, folder: Path, postgres_url: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run Meltano on the project as it stands, with a memory of its own."""
-    return subprocess.run(
-        [shutil.which("meltano", path=Path(sys.executable).parent) or "meltano", *arguments],
-        cwd=PROJECT,
-        check=False,
-        capture_output=True,
-        text=True,
-        env=os.environ
-        | {
-            "MELTANO_DATABASE_URI": f"sqlite:///{folder}/meltano.db",
-            "MELTANO_RUN_DIR": f"{folder}/run",  # where it keeps the catalog of a run
-            "TAP_DRIFT_ACCESS_TOKEN": TOKEN,
-            "TAP_DRIFT_API_URL": drift.url,
-            "TARGET_JSONL_DESTINATION_PATH": str(folder),
-            "TARGET_POSTGRES_SQLALCHEMY_URL": postgres_url.replace(
-                "postgresql://", "postgresql+psycopg://"
-            ),
-            **environment,
-        },
-    )
+    # Meltano keeps plugins and the catalog of a run in the project: one test at a time.
+    (PROJECT / ".meltano").mkdir(exist_ok=True)
+    with (PROJECT / ".meltano" / "tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return subprocess.run(
+            [shutil.which("meltano", path=Path(sys.executable).parent) or "meltano", *arguments],
+            cwd=PROJECT,
+            check=False,
+            capture_output=True,
+            text=True,
+            env=os.environ
+            | {
+                "MELTANO_DATABASE_URI": f"sqlite:///{folder}/meltano.db",
+                "TAP_DRIFT_ACCESS_TOKEN": TOKEN,
+                "TAP_DRIFT_API_URL": drift.url,
+                "TARGET_JSONL_DESTINATION_PATH": str(folder),
+                "TARGET_POSTGRES_SQLALCHEMY_URL": postgres_url.replace(
+                    "postgresql://", "postgresql+psycopg://"
+                ),
+                **environment,
+            },
+        )
 
 
 def in_postgres(postgres_url: str) -> list[dict[str, Any]]:
