@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import fcntl
 import json
 import os
 import shutil
@@ -27,29 +26,27 @@ PROJECT = Path(__file__).parents[1]
 def meltano(
     *arguments: str, drift: Sandbox, folder: Path, postgres_url: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run Meltano on the project as it stands, with a memory of its own."""
-    # Meltano keeps plugins and the catalog of a run in the project: one test at a time.
-    (PROJECT / ".meltano").mkdir(exist_ok=True)
-    with (PROJECT / ".meltano" / "tests.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return subprocess.run(
-            [shutil.which("meltano", path=Path(sys.executable).parent) or "meltano", *arguments],
-            cwd=PROJECT,
-            check=False,
-            capture_output=True,
-            text=True,
-            env=os.environ
-            | {
-                "MELTANO_DATABASE_URI": f"sqlite:///{folder}/meltano.db",
-                "TAP_DRIFT_ACCESS_TOKEN": TOKEN,
-                "TAP_DRIFT_API_URL": drift.url,
-                "TARGET_JSONL_DESTINATION_PATH": str(folder),
-                "TARGET_POSTGRES_SQLALCHEMY_URL": postgres_url.replace(
-                    "postgresql://", "postgresql+psycopg://"
-                ),
-                **environment,
-            },
-        )
+    """Run Meltano on the project as it stands, with plugins and a memory of its own."""
+    return subprocess.run(
+        [shutil.which("meltano", path=Path(sys.executable).parent) or "meltano", *arguments],
+        cwd=PROJECT,
+        check=False,
+        capture_output=True,
+        text=True,
+        env=os.environ
+        | {
+            # Else tests that run at the same time would write over each other's catalogs.
+            "MELTANO_SYS_DIR_ROOT": f"{folder}/.meltano",
+            "MELTANO_DATABASE_URI": f"sqlite:///{folder}/meltano.db",
+            "TAP_DRIFT_ACCESS_TOKEN": TOKEN,
+            "TAP_DRIFT_API_URL": drift.url,
+            "TARGET_JSONL_DESTINATION_PATH": str(folder),
+            "TARGET_POSTGRES_SQLALCHEMY_URL": postgres_url.replace(
+                "postgresql://", "postgresql+psycopg://"
+            ),
+            **environment,
+        },
+    )
 
 
 def in_postgres(postgres_url: str) -> list[dict[str, Any]]:
