@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import email.utils
 import itertools
 import logging
-import math
 import random
 import socket
 import ssl
@@ -22,13 +20,16 @@ import backoff
 import requests
 from pyrate_limiter import Limiter, Rate
 from requests.adapters import HTTPAdapter
-from singer_sdk import RESTStream
+from singer_sdk import RESTStream, SchemaDirectory, StreamSchema
 from singer_sdk.authenticators import BearerTokenAuthenticator
 from singer_sdk.batch import Batcher
 from singer_sdk.exceptions import ConfigValidationError, FatalAPIError, RetriableAPIError
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.helpers.jsonpath import extract_jsonpath
+from urllib3 import Retry
+from urllib3.exceptions import HTTPError
 
+from tap_drift import schemas
 from tap_drift.values import conformed, whole_text
 
 if sys.version_info >= (3, 12):
@@ -139,6 +140,10 @@ class DriftStream(RESTStream[str]):
 
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE  # conform() has done more than that
 
+    primary_keys = ("id",)
+    schema = StreamSchema(SchemaDirectory(schemas))
+    selected_by_default = False
+
     scope: str
     """The scope that a token needs for this stream (Drift's page on authentication)."""
 
@@ -179,12 +184,6 @@ class DriftStream(RESTStream[str]):
         """Read the stream; say what went wrong if it can't be read to its end.
 
         An error ends this stream alone: the others still run, and `failed` tells the tap.
-
-        Args:
-            context: Not used: no stream of this tap has partitions.
-
-        Yields:
-            Rows, shaped as the schema says.
         """
         try:
             # A connection test (--test) takes one record; else there is no limit.
@@ -330,23 +329,14 @@ class DriftStream(RESTStream[str]):
             self._warned.add(warning)
             self.logger.warning(warning)
 
-    # The SDK's own puts rows into the files as they are: with the fields that are not selected, and
-    # without what a stream map was to hash or filter.
     @override
     def get_batches(
         self, batch_config: BatchConfig, context: Context | None = None
     ) -> Iterator[tuple[BaseBatchFileEncoding, list[str]]]:
-        """Write records to files.
+        """Write files of records as they are when they leave the tap.
 
-        Args:
-            batch_config: Where, and in what format.
-            context: Not used: no stream of this tap has partitions.
-
-        Yields:
-            The format, and the URLs of files.
-
-        Raises:
-            ConfigValidationError: A stream map makes several streams of this one.
+        The SDK's own writes them as they are read: with the fields that are not selected, and
+        without what a stream map was to hash or filter.
         """
         if len(self.stream_maps) > 1:
             msg = f"{self.name}: BATCH can't be combined with a stream map that copies a stream."
@@ -382,15 +372,13 @@ class DriftStream(RESTStream[str]):
             params=params,
             headers=self.http_headers,
         )
-        response = self.request_decorator(self._send)(request, None)
-        # Half an emoji, from a text that was cut, is valid JSON, but it can't be written as UTF-8.
-        return whole_text(response.json()) if b"\\ud" in response.content else response.json()
+        return self.request_decorator(self._send)(request, None)
 
     def _send(
         self,
         request: requests.PreparedRequest,
         context: Context | None,  # noqa: ARG002
-    ) -> requests.Response:
+    ) -> Any:
         session, url = self.requests_session, str(request.url)
         what = f"GET {urlsplit(url).path}"
         with self._counting:
@@ -404,8 +392,7 @@ class DriftStream(RESTStream[str]):
             )
         except requests.RequestException as error:
             raise self._network_error(error, what, urlsplit(url).hostname) from None
-        self.validate_response(response)
-        return response
+        return self._document(response)
 
     def _network_error(
         self,
@@ -432,15 +419,17 @@ class DriftStream(RESTStream[str]):
             return RetriableAPIError(f"{what}: {host} refused the connection.")
         return TooSlowError(f"{what}: the connection to {host} broke off in the middle.")
 
-    @override
-    def validate_response(self, response: requests.Response) -> None:
-        """Tell good answers from errors.
+    def _document(self, response: requests.Response) -> Any:
+        """Tell a good answer from an error.
 
         Drift documents two shapes of error, `{"error": {...}}` and `{"errors": [{...}]}`; either
         is an error on any status.
 
         Args:
             response: What came back.
+
+        Returns:
+            The JSON document in it.
 
         Raises:
             DriftError: Asking again won't help.
@@ -455,7 +444,8 @@ class DriftStream(RESTStream[str]):
         if complaint and status < HTTPStatus.BAD_REQUEST:
             status = _STATUS_OF_ERROR_TYPE.get(error_type, HTTPStatus.BAD_REQUEST)
         if status == HTTPStatus.OK and is_json:
-            return
+            # Half an emoji, from a text that was cut, is valid JSON, but can't be written as UTF-8.
+            return whole_text(body) if b"\\ud" in response.content else body
 
         what = f"GET {urlsplit(response.url).path}: Drift answered {status}"
         if complaint:
@@ -517,14 +507,7 @@ class DriftStream(RESTStream[str]):
 
     @override
     def request_decorator(self, func: RequestFunc) -> RequestFunc:
-        """Retry what may be retried, and log each retry once (the SDK's logs it twice).
-
-        Args:
-            func: Sends a request; raises `RetriableAPIError` where another try may help.
-
-        Returns:
-            The same with retries.
-        """
+        """Retry what may be retried, and log each retry once (the SDK's logs it twice)."""
         return backoff.on_exception(  # type: ignore[no-any-return,unused-ignore]
             self.backoff_wait_generator,
             RetriableAPIError,
@@ -540,11 +523,7 @@ class DriftStream(RESTStream[str]):
 
     @override
     def backoff_wait_generator(self) -> Generator[float, Any, None]:
-        """Say how long each retry waits.
-
-        Yields:
-            Seconds: what Drift asks for in `Retry-After`, else a jittered 0.5, 1, 2, 4, ...
-        """
+        """Wait as long as Drift asks for in `Retry-After`, else a jittered 0.5, 1, 2, 4, ... s."""
         error = yield 0.0
         for doublings in itertools.count(-1):
             growing = min(2.0**doublings, LONGEST_BACKOFF) * random.uniform(0.75, 1.25)  # noqa: S311
@@ -553,11 +532,7 @@ class DriftStream(RESTStream[str]):
 
     @override
     def backoff_handler(self, details: Details) -> None:
-        """Log a retry, and while Drift asks to wait, let every worker wait.
-
-        Args:
-            details: What the `backoff` library knows about the attempt.
-        """
+        """Log a retry, and while Drift asks to wait, let every worker wait."""
         error, wait = details.get("exception"), details.get("wait", 0.0)
         response = getattr(error, "response", None)
         if response is not None and (
@@ -584,19 +559,13 @@ def retry_after(response: requests.Response | None) -> float | None:
     Returns:
         Seconds, between 0 and `LONGEST_RETRY_AFTER`; `None` if Drift does not say.
     """
-    asked = None if response is None else response.headers.get("Retry-After")
-    if asked is None:
+    if response is None:
         return None
     try:
-        seconds = float(asked)
-        if math.isnan(seconds):
-            return None
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(asked).timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return None
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
+        seconds = Retry().get_retry_after(response.raw)
+    except (HTTPError, ValueError, OverflowError):
+        return None
+    return None if seconds is None else min(seconds, LONGEST_RETRY_AFTER)
 
 
 def _cause(error: BaseException, kind: type[_E]) -> _E | None:

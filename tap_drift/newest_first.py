@@ -13,15 +13,16 @@ import datetime as dt
 import itertools
 import sys
 import time
+from collections import Counter
 from http import HTTPStatus
-from multiprocessing.pool import ThreadPool
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from singer_sdk.singerlib.catalog import REPLICATION_FULL_TABLE
 
+from tap_drift.bookmark import Bookmark, Covers, Place, Time, Walk
 from tap_drift.client import DriftError, DriftStream, TooSlowError
-from tap_drift.values import integer, rfc3339
+from tap_drift.values import integer
 
 if sys.version_info >= (3, 12):
     from typing import override
@@ -47,47 +48,6 @@ _REFUSALS = {
     HTTPStatus.GONE,
     HTTPStatus.UNPROCESSABLE_ENTITY,
 }
-
-
-class Place(msgspec.Struct, frozen=True):
-    """A row's place in the list: rows are ordered by time, and two places are the same row."""
-
-    id: int
-    updatedAt: str  # noqa: N815  (Drift's name)
-
-
-class Covers(msgspec.Struct, frozen=True):
-    """What a bookmark vouches for. `None` means no limit."""
-
-    statuses: tuple[str, ...] | None = None
-    start_date: str | None = None
-
-    def includes(self, other: Covers) -> bool:
-        """Tell whether what `other` asks for is vouched for."""
-        statuses = self.statuses is None or (
-            other.statuses is not None and set(other.statuses) <= set(self.statuses)
-        )
-        start_date = self.start_date is None or (
-            other.start_date is not None and other.start_date >= self.start_date
-        )
-        return statuses and start_date
-
-
-class Walk(msgspec.Struct, frozen=True):
-    """A walk under way: the cursor that its last finished page was asked with, and its last row."""
-
-    cursor: str | None
-    top: str | None
-    last: Place | None
-
-
-class Bookmark(msgspec.Struct, frozen=True):
-    """The state of a stream. All keys are always written: Meltano merges states."""
-
-    replication_key: str | None = None
-    replication_key_value: str | None = None
-    covers: Covers = Covers()
-    walk: Walk | None = None
 
 
 class Row(NamedTuple):
@@ -143,28 +103,27 @@ class Page(NamedTuple):
 class Circles:
     """Tells a list that moves from one that goes in circles."""
 
-    def __init__(self, cursor: str | None) -> None:
-        """Begin a walk at a cursor."""
-        self._seen = {cursor}
-        self._returns = 0
-        self._deepest: str | None = None
+    def __init__(self) -> None:
+        """Begin a walk."""
+        self._visits: Counter[str | None] = Counter()
+        self._deepest: Time | None = None
 
-    def reached(self, cursor: str | None, last: Place | None) -> None:
-        """Take note of a page; one that is further down than ever is in no circle."""
-        if last and (self._deepest is None or last.updatedAt < self._deepest):
-            self._deepest, self._seen, self._returns = last.updatedAt, {cursor}, 0
-
-    def go_to(self, cursor: str | None) -> None:
-        """Take note of the cursor that is asked next.
+    def visit(self, cursor: str | None) -> None:
+        """Take note of a cursor that is asked.
 
         Raises:
             DriftError: Cursors came back more often than a list that moves explains.
         """
-        self._returns += cursor in self._seen
-        self._seen.add(cursor)
-        if self._returns > RETURNS_TOLERATED:
-            msg = f"the list goes in circles: its cursors came back {self._returns} times."
+        self._visits[cursor] += 1
+        returns = self._visits.total() - len(self._visits)
+        if returns > RETURNS_TOLERATED:
+            msg = f"the list goes in circles: its cursors came back {returns} times."
             raise DriftError(msg)
+
+    def reached(self, cursor: str | None, last: Place | None) -> None:
+        """Take note of a page; one that is further down than ever is in no circle."""
+        if last and (self._deepest is None or last.updatedAt < self._deepest):
+            self._deepest, self._visits = last.updatedAt, Counter([cursor])
 
 
 class LostPlaceError(Exception):
@@ -222,22 +181,8 @@ class NewestFirstStream(DriftStream):
             DriftError: What the state says is damaged.
         """
         try:
-            bookmark = msgspec.convert(self.stream_state, Bookmark)
-            if bookmark.replication_key not in {None, self.replication_key}:
-                return Bookmark(self.replication_key)  # of another field, so of no use
-            value, covers, walk = bookmark.replication_key_value, bookmark.covers, bookmark.walk
-            return Bookmark(
-                self.replication_key,
-                value and rfc3339(value),
-                Covers(covers.statuses, covers.start_date and rfc3339(covers.start_date)),
-                walk
-                and Walk(
-                    walk.cursor,
-                    walk.top and rfc3339(walk.top),
-                    walk.last and Place(walk.last.id, rfc3339(walk.last.updatedAt)),
-                ),
-            )
-        except (msgspec.ValidationError, ValueError) as error:
+            return Bookmark.from_state(self.stream_state, self.replication_key)
+        except ValueError as error:
             msg = (
                 f"the state of this stream is damaged ({error}). Restore an older state, or remove "
                 f"bookmarks.{self.name} from it to read the stream from the start."
@@ -247,7 +192,7 @@ class NewestFirstStream(DriftStream):
     @bookmark.setter
     def bookmark(self, bookmark: Bookmark) -> None:
         # One assignment, so that a signal in between finds the old state or the new.
-        self.tap_state["bookmarks"][self.name] = msgspec.to_builtins(bookmark)
+        self.tap_state["bookmarks"][self.name] = bookmark.to_state()
         if self.get_batch_config(self.config) is None:
             self.state_manager.is_flushed = False
             self._write_state_message()
@@ -269,14 +214,8 @@ class NewestFirstStream(DriftStream):
         self._pages_until_growth = self._patience = 3
         self._records_read = 0
         self._oldest: str | None = None
-        self._floor: str | None = None
         self._reported_at = time.monotonic()
-        if self.replication_method == REPLICATION_FULL_TABLE:
-            self.stream_state.clear()
-            self.logger.info("%s: reading everything, as the catalog asks for.", self.name)
-            walk = None
-        else:
-            walk = self._begin(self.bookmark)
+        walk = self._begin()
         for _ in range(RETURNS_TOLERATED + 1):
             try:
                 yield from self._walk(walk)
@@ -294,23 +233,28 @@ class NewestFirstStream(DriftStream):
         msg = "the list changes faster than it can be read. The next run tries again."
         raise DriftError(msg)
 
-    def _begin(self, bookmark: Bookmark) -> Walk | None:
+    def _begin(self) -> Walk | None:
         """Hold what the state vouches for against what this run asks for.
 
         Returns:
             The walk to finish first, if there is one.
         """
+        if self.replication_method == REPLICATION_FULL_TABLE:
+            self.stream_state.clear()
+            self.logger.info("%s: reading everything, as the catalog asks for.", self.name)
+            return None
+        bookmark = self.bookmark
         statuses, start_date = self.config.get("statuses"), self.config.get("start_date")
         asked = Covers(
             tuple(sorted(set(statuses))) if statuses else None,
-            rfc3339(start_date) if start_date else None,
+            Time(start_date) if start_date else None,
         )
         value, walk = bookmark.replication_key_value, bookmark.walk
         if walk and (walk.cursor is None or bookmark.covers.statuses != asked.statuses):
             walk = None
         if value and not bookmark.covers.includes(asked):
-            why = f"starting over, because the bookmark covers less ({_limits(bookmark.covers)})"
-            why += f" than this run asks for ({_limits(asked)})"
+            why = f"starting over, because the bookmark covers less ({bookmark.covers})"
+            why += f" than this run asks for ({asked})"
             value = None
         elif walk:
             why = f"resuming an interrupted walk at cursor {walk.cursor}"
@@ -322,7 +266,7 @@ class NewestFirstStream(DriftStream):
         self.logger.info("%s: %s; floor: %s.", self.name, why, self._find_floor() or "none")
         return walk
 
-    def _find_floor(self) -> str | None:
+    def _find_floor(self) -> Time | None:
         """Say down to which time to read: the later of bookmark (less lookback) and start date."""
         if self.replication_method == REPLICATION_FULL_TABLE:
             return None
@@ -331,7 +275,7 @@ class NewestFirstStream(DriftStream):
         if value and (lookback := int(self.config["lookback_seconds"])):
             try:
                 lower = dt.datetime.fromisoformat(value) - dt.timedelta(seconds=lookback)
-                value = rfc3339(lower.isoformat())
+                value = Time(lower.isoformat())
             except OverflowError:  # before all calendars
                 value = None
         return max(filter(None, (value, bookmark.covers.start_date)), default=None)
@@ -350,17 +294,52 @@ class NewestFirstStream(DriftStream):
             DriftError: Drift refuses, or the list goes in circles.
         """
         floor = self._floor = self._find_floor()
-        done = resumed
-        self._counts_rows = True
-        cursor, top = (resumed.cursor, resumed.top) if resumed else (None, None)
-        unproven = resumed is not None
         above: set[Place | None] = set()
-        circles, empty_end_seen = Circles(cursor), False
-        answer = self.ask_ahead(cursor)
+        for page, done, arrived in self._descend(resumed, floor):
+            rows = [
+                fields
+                for place, _, fields in page.rows
+                if place is None or (place not in above and place.updatedAt >= (floor or ""))
+            ]
+            for record in self.records_of(rows):
+                self._records_read += 1
+                yield record
+            # Here the last record of the page is out.
+            self._oldest = done.last.updatedAt if done.last else None
+            self._checkpoint(done, arrived=arrived)
+            above = {row.place for row in page.rows}
+            if time.monotonic() - self._reported_at >= SECONDS_BETWEEN_REPORTS:
+                self._report()
+
+    def _descend(
+        self, resumed: Walk | None, floor: Time | None
+    ) -> Iterator[tuple[Page, Walk, bool]]:
+        """Go down the list page by page, each proved to miss nothing below the one before.
+
+        Args:
+            resumed: Where another run left the walk; `None` to begin at the head.
+            floor: Where it may stop.
+
+        Yields:
+            A page, where the walk is once its records are out, and whether it has arrived then.
+
+        Raises:
+            LostPlaceError: What lies between two pages can't be told.
+            DriftError: Drift refuses, or the list goes in circles.
+        """
+        done, cursor, unproven = resumed, resumed.cursor if resumed else None, resumed is not None
+        self._counts_rows, empty_end_seen = True, False
+        circles = Circles()
+        above: Page | None = None
         while True:
+            circles.visit(cursor)
+            answer = self.ask_ahead(cursor)
+            if above and done:
+                yield above, done, False
+                above = None
             page = answer()
             # An empty end is documented nowhere: believe it when it shows again.
-            empty_end = done is not None and page is not None and page == Page([], None)
+            empty_end = done is not None and page == Page([], None)
             if (
                 page is None
                 or (unproven and done and not page.joins(done, again=cursor == done.cursor))
@@ -372,42 +351,24 @@ class NewestFirstStream(DriftStream):
                     raise LostPlaceError(msg)
                 # Whatever happened above, the page that was read last shows where to go on.
                 cursor, unproven = done.cursor, True
-                circles.go_to(cursor)
-                answer = self.ask_ahead(cursor)
                 continue
 
             places = page.places
-            if top is None:
-                top = max((place.updatedAt for place in places), default=None)
-            last = places[-1] if places else (done.last if done else None)
-            self._check_order(page)
-            arrived = page.next is None or bool(
-                self._in_order and floor and last and last.updatedAt < floor
-            )
             if page.rows or done is None:
-                done = Walk(cursor, top, last)
-            circles.reached(cursor, last)
-            if not arrived:
-                cursor, unproven = self._below(page, cursor)
-                circles.go_to(cursor)
-                answer = self.ask_ahead(cursor)
-
-            rows = [
-                fields
-                for place, _, fields in page.rows
-                if place is None or (place not in above and place.updatedAt >= (floor or ""))
-            ]
-            for record in self.records_of(rows):
-                self._records_read += 1
-                yield record
-            # Here the last record of the page is out.
-            self._oldest = last.updatedAt if last else None
-            self._checkpoint(done, arrived=arrived)
-            if arrived:
+                top = (done and done.top) or max((row.updatedAt for row in places), default=None)
+                done = Walk(cursor, top, places[-1] if places else (done.last if done else None))
+            if self._in_order and not page.is_sorted:
+                self._in_order = False
+                self.logger.warning(
+                    "%s: rows do not come newest first, so the list is read to its end.", self.name
+                )
+            below_floor = floor and done.last and done.last.updatedAt < floor
+            if page.next is None or (self._in_order and below_floor):
+                yield page, done, True
                 return
-            above = {row.place for row in page.rows}
-            if time.monotonic() - self._reported_at >= SECONDS_BETWEEN_REPORTS:
-                self._report()
+            circles.reached(cursor, done.last)
+            cursor, unproven = self._below(page, cursor)
+            above = page
 
     def _below(self, page: Page, cursor: str | None) -> tuple[str, bool]:
         """Say which cursor to ask for the page below, and whether that page has to prove itself.
@@ -429,13 +390,6 @@ class NewestFirstStream(DriftStream):
         if self._counts_rows and self._in_order and 0 < overlap < len(page.rows):
             return str(int(following) - overlap), True
         return following, False
-
-    def _check_order(self, page: Page) -> None:
-        if self._in_order and not page.is_sorted:
-            self._in_order = False
-            self.logger.warning(
-                "%s: rows do not come newest first, so the list is read to its end.", self.name
-            )
 
     def _checkpoint(self, done: Walk, *, arrived: bool) -> None:
         """Let STATE say how far the walk is, or that it has arrived."""
@@ -516,19 +470,9 @@ class NewestFirstStream(DriftStream):
 
     @override
     def get_url_params(
-        self,
-        context: Context | None,
-        next_page_token: str | None,
+        self, context: Context | None, next_page_token: str | None
     ) -> dict[str, Any]:
-        """Use every parameter that Drift documents for the list.
-
-        Args:
-            context: Not used.
-            next_page_token: The cursor; `None` for the head of the list.
-
-        Returns:
-            `limit`, `next`, and `statusId`, which is repeated.
-        """
+        """Use every parameter that Drift documents for the list: one `statusId` per status."""
         statuses = self.config.get("statuses") or []
         return {
             "limit": self._page_size,
@@ -538,7 +482,7 @@ class NewestFirstStream(DriftStream):
 
     def _page(self, body: Any) -> Page:
         rows: list[Row] = []
-        time_: str | None = None
+        place: Place | None = None
         for fields in self.rows(body, self.records_jsonpath):
             try:
                 id_ = integer(fields.get("id"))
@@ -546,99 +490,9 @@ class NewestFirstStream(DriftStream):
                 msg = f"{self.path}: Drift sent a conversation without a usable id."
                 raise DriftError(msg) from None
             try:
-                time_ = rfc3339(fields["updatedAt"])
-                timed = True
+                place, timed = Place(id_, Time(fields["updatedAt"])), True
             except (KeyError, TypeError, ValueError):
-                timed = False
+                place, timed = place and Place(id_, place.updatedAt), False
                 self._warn_once("updatedAt", "of a conversation is missing or no time")
-            rows.append(Row(Place(id_, time_) if time_ else None, timed, fields))
+            rows.append(Row(place, timed, fields))
         return Page(rows, self.next_cursor(body))
-
-
-class ItemsStream(NewestFirstStream):
-    """A stream of what belongs to conversations, such as their messages.
-
-    It walks the list itself, with a bookmark of its own, so that it resumes alone, and reads what
-    is there already when it is selected later. The items of a page are asked for concurrently, and
-    come out in the order of the conversations.
-    """
-
-    item_path: ClassVar[str]
-    """Where the items are, with `{}` for the number in the field `item_field` of the row."""
-
-    item_field: ClassVar[str] = "id"
-    versioned: ClassVar[bool] = True
-    """Whether records carry the time of their conversation, for want of one of their own."""
-
-    item_jsonpath: ClassVar[str]
-    """Where in the answer the list of items (ending in `[*]`), or the only one, stands."""
-
-    @override
-    def read_records(self) -> Iterator[dict[str, Any]]:
-        self._gone = 0
-        # Its threads do not outlive the process, unlike those of concurrent.futures: a run that is
-        # told to end does not wait for answers.
-        with ThreadPool(int(self.config["concurrency"])) as self._pool:
-            yield from super().read_records()
-        if self._gone:
-            self.logger.warning(
-                "%s: %d were gone when their turn came, and are skipped.", self.name, self._gone
-            )
-
-    @override
-    def ask_ahead(self, cursor: str | None) -> Callable[[], Page | None]:
-        return self._pool.apply_async(self.ask_page, (cursor,)).get
-
-    def wanted(self, id_: int) -> bool:  # noqa: ARG002  (for subclasses that know better)
-        """Tell whether to ask for the items of a conversation.
-
-        Args:
-            id_: The number that leads to them.
-
-        Returns:
-            Always, here.
-        """
-        return True
-
-    @override
-    def records_of(self, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        wanted = [
-            (id_, row)
-            for row in rows
-            if (id_ := self._item_id(row)) is not None and self.wanted(id_)
-        ]
-        answers = self._pool.imap(self._items, [id_ for id_, _ in wanted])
-        for (_, row), items in zip(wanted, answers, strict=True):
-            # The version of the conversation that this was read at, where the stream has it.
-            known = self.versioned and "updatedAt" in row
-            version = {"conversationUpdatedAt": row["updatedAt"]} if known else {}
-            for item in items:
-                yield self.conform(item | version)
-
-    def _item_id(self, row: dict[str, Any]) -> int | None:
-        try:
-            return integer(row[self.item_field])
-        except (KeyError, ValueError):
-            self._warn_once(self.item_field, "of a conversation is missing or no number")
-            return None
-
-    def _items(self, id_: int) -> list[dict[str, Any]]:
-        path = self.item_path.format(id_)
-        try:
-            return [
-                item
-                for body in self.pages(path, lambda cursor: {"next": cursor})
-                for item in self.rows(body, self.item_jsonpath)
-            ]
-        except DriftError as error:
-            if error.status not in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
-                raise
-            with self._counting:
-                self._gone += 1
-            return []
-
-
-def _limits(covers: Covers) -> str:
-    """Say in words what a bookmark covers."""
-    statuses = f"status {' or '.join(covers.statuses)}" if covers.statuses else "every status"
-    return f"{statuses}, {f'from {covers.start_date}' if covers.start_date else 'from any time'}"

@@ -41,14 +41,7 @@ class Writer(MsgSpecWriter):
 
     @override
     def write_message(self, message: Message) -> None:
-        """Write a message as one line.
-
-        Args:
-            message: A Singer message.
-
-        Raises:
-            SystemExit: Nobody reads on, or the run was told to end.
-        """
+        """Write a message as one line; leave if nobody reads on, or the run was told to end."""
         self._writing = True
         try:
             # The SDK's own trusts one write to take all, which it need not if stdout is unbuffered.

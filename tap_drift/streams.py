@@ -6,11 +6,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from singer_sdk import SchemaDirectory, StreamSchema
-
-from tap_drift import schemas
 from tap_drift.client import DriftStream
-from tap_drift.newest_first import ItemsStream, NewestFirstStream
+from tap_drift.items import ItemsStream
+from tap_drift.newest_first import NewestFirstStream
 
 if sys.version_info >= (3, 12):
     from typing import override
@@ -22,9 +20,7 @@ if TYPE_CHECKING:
 
     from singer_sdk.helpers.types import Context
 
-    from tap_drift.newest_first import Walk
-
-SCHEMAS = SchemaDirectory(schemas)
+    from tap_drift.bookmark import Walk
 
 ACCOUNTS_PER_PAGE = 65
 """The most that Drift gives at a time, as its clients have it."""
@@ -34,19 +30,15 @@ class ConversationsStream(NewestFirstStream):
     """Conversations as Drift's list has them."""
 
     name = "conversations"
-    primary_keys = ("id",)
+    selected_by_default = True
     replication_key = "updatedAt"
-    schema = StreamSchema(SCHEMAS)
 
 
 class ConversationDetailsStream(ItemsStream):
     """Conversations with what only a request for each one tells: participants, tags, playbook."""
 
     name = "conversation_details"
-    primary_keys = ("id",)
     replication_key = "updatedAt"
-    schema = StreamSchema(SCHEMAS)
-    selected_by_default = False
     item_path = "/conversations/{}"
     item_jsonpath = "$.data"
     versioned = False
@@ -56,10 +48,7 @@ class MessagesStream(ItemsStream):
     """The messages of conversations: all of them, whenever their conversation has changed."""
 
     name = "messages"
-    primary_keys = ("id",)
     replication_key = "conversationUpdatedAt"
-    schema = StreamSchema(SCHEMAS)
-    selected_by_default = False
     item_path = "/conversations/{}/messages"
     item_jsonpath = "$.data.messages[*]"
 
@@ -68,10 +57,7 @@ class ContactsStream(ItemsStream):
     """The contacts of conversations, each once per walk: Drift has no list of contacts."""
 
     name = "contacts"
-    primary_keys = ("id",)
     replication_key = "conversationUpdatedAt"
-    schema = StreamSchema(SCHEMAS)
-    selected_by_default = False
     scope = "conversation_read or contact_read"
     item_path = "/contacts/{}"
     item_field = "contactId"
@@ -95,9 +81,6 @@ class UsersStream(DriftStream):
 
     name = "users"
     path = "/users/list"
-    primary_keys = ("id",)
-    schema = StreamSchema(SCHEMAS)
-    selected_by_default = False
     records_jsonpath = "$.data[*]"
     scope = "user_read"
 
@@ -107,9 +90,6 @@ class TeamsStream(DriftStream):
 
     name = "teams"
     path = "/teams/org"
-    primary_keys = ("id",)
-    schema = StreamSchema(SCHEMAS)
-    selected_by_default = False
     records_jsonpath = "$.data[*]"
     scope = "user_read (Drift does not document which scope teams need)"
 
@@ -120,8 +100,6 @@ class AccountsStream(DriftStream):
     name = "accounts"
     path = "/accounts"
     primary_keys = ("accountId",)
-    schema = StreamSchema(SCHEMAS)
-    selected_by_default = False
     records_jsonpath = "$.data.accounts[*]"
     next_page_token_jsonpath = "$.data.next"  # noqa: S105
     scope = "account_read"
@@ -130,15 +108,7 @@ class AccountsStream(DriftStream):
     def get_url_params(
         self, context: Context | None, next_page_token: str | None
     ) -> dict[str, Any]:
-        """Take the parameters of the next page out of its URL, which is relative.
-
-        Args:
-            context: Not used.
-            next_page_token: Such as `/accounts?index=65&size=65`; `None` for the first page.
-
-        Returns:
-            `index` (row) and `size` (rows).
-        """
+        """Take the parameters from the next page's URL, such as `/accounts?index=65&size=65`."""
         if next_page_token is None:
             return {"index": 0, "size": ACCOUNTS_PER_PAGE}
         return dict(parse_qsl(urlsplit(next_page_token).query))
@@ -149,8 +119,5 @@ class PlaybooksStream(DriftStream):
 
     name = "playbooks"
     path = "/playbooks/list"
-    primary_keys = ("id",)
-    schema = StreamSchema(SCHEMAS)
-    selected_by_default = False
     records_jsonpath = "$[*]"
     scope = "playbook_read"

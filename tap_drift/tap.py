@@ -173,12 +173,7 @@ class TapDrift(Tap):
     ).to_dict()
 
     def __init__(self, *args: Any, parse_env_config: bool = False, **kwargs: Any) -> None:
-        """Create the tap.
-
-        Args:
-            *args: What every tap takes.
-            parse_env_config: Whether to read settings from the environment.
-            **kwargs: What every tap takes.
+        """Create the tap, as every tap is created.
 
         Raises:
             ConfigValidationError: A setting is missing or wrong.
@@ -211,14 +206,7 @@ class TapDrift(Tap):
 
     @override
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over the state of an earlier run.
-
-        Args:
-            state: What `--state` holds.
-
-        Raises:
-            ConfigValidationError: It is no Singer state.
-        """
+        """Take over the state of an earlier run, if it has the shape of one."""
         try:
             bookmarks = msgspec.convert(state, _State).bookmarks or {}
         except msgspec.ValidationError as error:
@@ -254,17 +242,8 @@ class TapDrift(Tap):
     ) -> None:
         """Run the tap from the command line.
 
-        The SDK's own ends with the first stream that fails, and in whatever line was written last.
-
-        Args:
-            about: Print what the tap is, instead.
-            about_format: How to print it.
-            config: The settings, as `cb_config` gives them.
-            state: The state of an earlier run.
-            catalog: What to read, and how.
-
-        Raises:
-            SystemExit: Some stream was not read to its floor.
+        The SDK's own ends in whatever line was written last, and with exit code 0 though streams
+        have failed.
         """
         super(Tap, cls).invoke(about=about, about_format=about_format)
         cls.print_version(print_fn=cls.logger.info)
@@ -315,19 +294,7 @@ class TapDrift(Tap):
     @classmethod
     @override
     def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> Any:
-        """Read the files that `--config` names.
-
-        Args:
-            ctx: The command under way.
-            param: The option.
-            value: Paths, or `ENV`.
-
-        Returns:
-            What the SDK makes of them.
-
-        Raises:
-            ClickException: A file can't be read.
-        """
+        """Read the files that `--config` names; say so in a line if that fails."""
         try:
             return super().cb_config(ctx, param, value)
         except (OSError, ValueError, TypeError) as error:
@@ -337,13 +304,7 @@ class TapDrift(Tap):
     @classmethod
     @override
     def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
-        """Try the connection, with the streams that are selected: others need other scopes.
-
-        Args:
-            ctx: The command under way.
-            param: The option.
-            value: What is to be tested.
-        """
+        """Try the connection, with the streams that are selected: others need other scopes."""
         if value != CliTestOptionValue.All.value:
             super().cb_test(ctx, param, value)
             return
