@@ -19,7 +19,6 @@ import msgspec
 from singer_sdk import Tap
 from singer_sdk import typing as th
 from singer_sdk.exceptions import ConfigValidationError, SingerSDKError
-from singer_sdk.plugin_base import SingerCommand
 from singer_sdk.singerlib import StateMessage
 from singer_sdk.tap_base import CliTestOptionValue
 
@@ -56,18 +55,8 @@ SECONDS_TO_END = 5.0
 """How long a run that is told to end may take, if nobody reads its last lines."""
 
 
-class Command(SingerCommand):
-    """The command line; what a user can mend is said in a line, without a traceback."""
-
-    @override
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return super().main(*args, **kwargs)
-        except SingerSDKError as error:
-            _fail(error)
-
-
 def _fail(error: SingerSDKError) -> NoReturn:
+    """Say what a user can mend in a line for each mistake, without a traceback."""
     for line in getattr(error, "errors", None) or [error]:
         TapDrift.logger.error(line)
     sys.exit(1)
@@ -305,27 +294,17 @@ class TapDrift(Tap):
     @override
     def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
         """Try the connection, with the streams that are selected: others need other scopes."""
-        if value != CliTestOptionValue.All.value:
-            super().cb_test(ctx, param, value)
-            return
-        config = ctx.params["config"]
-        tap = cls(config=config.config, parse_env_config=config.parse_env)
-        tap.run_sync_dry_run(streams=[one for one in tap.streams.values() if one.selected])
+        try:
+            if value != CliTestOptionValue.All.value:
+                super().cb_test(ctx, param, value)
+                return
+            config = ctx.params["config"]
+            tap = cls(config=config.config, parse_env_config=config.parse_env)
+            tap.run_sync_dry_run(streams=[one for one in tap.streams.values() if one.selected])
+        except SingerSDKError as error:
+            _fail(error)
         cls.logger.info("The settings and the token work.")
         ctx.exit()
-
-    @classmethod
-    @override
-    def get_singer_command(cls) -> click.Command:
-        command = super().get_singer_command()
-        return Command(
-            name=command.name,
-            callback=command.callback,
-            params=command.params,
-            help=command.help,
-            context_settings=command.context_settings,
-            logger=cls.logger,
-        )
 
 
 class _State(msgspec.Struct):
