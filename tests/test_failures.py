@@ -597,6 +597,32 @@ def test_an_empty_page_is_not_the_end(sandbox: Serve, cursor: Cursor, place: str
     assert run.account.keys() - run.target.keys() <= hidden
 
 
+@pytest.mark.parametrize("place", ["in the middle", "in a resumed walk"])
+def test_an_empty_end_is_believed_only_when_it_shows_again(
+    sandbox: Serve, cursor: Cursor, place: str
+) -> None:
+    run = Run(sandbox(CONVERSATIONS, cursor))
+    run.drift.faults[run.up_to(place)] = answers(as_json({"data": []}))
+    assert run.here().exit_code == 0
+    assert run.target == run.account
+
+
+def test_an_empty_page_may_be_the_last(sandbox: Serve, cursor: Cursor) -> None:
+    run = Run(sandbox(PAGE_SIZE * 4, cursor))
+
+    def promise_more(sandbox: Sandbox, request: Request) -> Response:
+        answer: Json = sandbox.answer(request).get_json()
+        if "pagination" in answer or not answer["data"]:
+            return as_json(answer)
+        last = answer["data"][-1]
+        below = sandbox.cursor_below(last, CONVERSATIONS)
+        return as_json(answer | {"pagination": {"more": True, "next": below}})
+
+    run.drift.fault = promise_more
+    assert run.here().exit_code == 0
+    assert run.target == run.account
+
+
 def in_every_row(**changes: Any) -> Fault:
     """Add or replace fields; a function is given what the field held."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -48,6 +49,23 @@ def apply(account: Account, what: list[tuple[str, int]]) -> None:
             account.delete(id_)
 
 
+@pytest.mark.parametrize(
+    ("stream", "conversations", "page_size"), [("conversations", 23, 5), ("messages", 5, 2)]
+)
+def test_a_target_that_dies_after_any_message_loses_nothing(
+    sandbox: Serve, cursor: Cursor, stream: str, conversations: int, page_size: int
+) -> None:
+    drift = sandbox(conversations, cursor)
+    config, catalog = settings(drift, page_size=page_size), selecting(stream)
+    whole = run_here(config, None, catalog).messages
+    for messages in range(len(whole)):
+        first = run_here(config, None, catalog, Target(dies_after=messages))
+        assert first.exit_code == 1
+        second = run_here(config, first.state if first.states else None, catalog)
+        loaded = upserted(upserted({}, first.records(stream)), second.records(stream))
+        assert loaded == expected(drift.account, stream)
+
+
 class Interruptions(RuleBasedStateMachine):
     """Runs, interruptions and changes in any order; then one undisturbed run."""
 
@@ -84,9 +102,9 @@ class Interruptions(RuleBasedStateMachine):
         apply(self.account, [("delete", 0)] * rows)
 
     @rule(
-        page_size=st.integers(2, 3),
+        page_size=st.integers(2, 5),
         failing_request=st.one_of(st.none(), st.integers(2, 12)),
-        messages_taken=st.integers(3, 60),
+        messages_taken=st.integers(3, 50),
         meanwhile=st.dictionaries(st.integers(2, 6), changes, max_size=2),
     )
     def run_interrupted(

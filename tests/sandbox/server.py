@@ -128,10 +128,11 @@ class Sandbox:
         rows = listing[start : start + limit]
         body: dict[str, Any] = {"data": rows}
         if start + limit < len(listing):
-            body["pagination"] = {"more": True, "next": self._cursor_below(rows[-1], start + limit)}
+            body["pagination"] = {"more": True, "next": self.cursor_below(rows[-1], start + limit)}
         return as_json(body)
 
-    def _cursor_below(self, row: Row, offset: int) -> str:
+    def cursor_below(self, row: Row, offset: int) -> str:
+        """The cursor of the page below a row, with so many rows above that page."""
         if self.cursor == "offset":
             return str(offset)
         if self.cursor == "id":
