@@ -322,8 +322,8 @@ def _read_json(file: IO[str] | None, option: str) -> dict[str, Any] | None:
 def _setting_errors(config: dict[str, Any]) -> list[str]:
     """Check what JSON Schema can't."""
     errors = []
-    token, start_date, api_url = (
-        config.get(name) for name in ("access_token", "start_date", "api_url")
+    token, start_date, user_agent, api_url = (
+        config.get(name) for name in ("access_token", "start_date", "user_agent", "api_url")
     )
     if isinstance(token, str) and not re.fullmatch("[!-~]+", token):
         errors.append(
@@ -341,6 +341,8 @@ def _setting_errors(config: dict[str, Any]) -> list[str]:
                 f"start_date {start_date!r} is no time with a time zone. Write it like "
                 "2024-01-01T00:00:00Z."
             )
+    if isinstance(user_agent, str) and not re.fullmatch("[!-~]([ -~]*[!-~])?", user_agent):
+        errors.append(f"user_agent {user_agent!r} is empty, or has what no HTTP header may have.")
     if isinstance(api_url, str) and not _is_safe(api_url):
         errors.append(
             f"api_url {api_url!r} is not safe for the token: it has to begin with https://, "

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import uuid
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.sandbox.server import Cursor
+
+for name in list(os.environ):  # what a developer's shell has exported is not what is tested
+    if name.startswith(("TAP_DRIFT_", "TARGET_", "MELTANO_")):
+        del os.environ[name]
 
 
 @pytest.fixture(params=["offset", "id", "keyset"])

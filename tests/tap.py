@@ -8,15 +8,18 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from tap_drift.output import Writer
 from tap_drift.tap import TapDrift
 from tests.sandbox import TOKEN, Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from singer_sdk.singerlib import Message
@@ -164,11 +167,22 @@ def upserted(target: Mapping[int | str, Json], records: list[Json]) -> dict[int 
     return {**target, **{record.get("id") or record["accountId"]: record for record in records}}
 
 
-def selecting(*streams: str) -> Json:
-    """A catalog that selects these streams and no others."""
+def selecting(*streams: str, without: tuple[str, ...] = (), method: str | None = None) -> Json:
+    """A catalog that selects these streams, but for some fields, and no others."""
     catalog: Json = json.loads(json.dumps(TapDrift(validate_config=False).catalog_dict))
     for entry in catalog["streams"]:
+        entry["replication_method"] = method or entry.get("replication_method")
         for field_ in entry["metadata"]:
             if not field_["breadcrumb"]:
                 field_["metadata"]["selected"] = entry["tap_stream_id"] in streams
+            elif field_["breadcrumb"][-1] in without:
+                field_["metadata"]["selected"] = False
     return catalog
+
+
+def wait_until(happened: Callable[[], object]) -> None:
+    for _ in range(1500):
+        if happened():
+            return
+        time.sleep(0.02)
+    pytest.fail("it did not happen within 30 seconds")

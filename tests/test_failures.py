@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import email.utils
 import itertools
@@ -10,6 +11,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +20,7 @@ import pytest
 import trustme
 from werkzeug.wrappers import Response
 
+from tap_drift.tap import TapDrift
 from tests.sandbox import TOKEN
 from tests.sandbox.account import PERSONAL
 from tests.sandbox.expected import as_time, expected
@@ -34,7 +37,7 @@ from tests.sandbox.server import (
     since,
     slow,
 )
-from tests.tap import run_here, run_tap, selecting, settings, tap_command, upserted
+from tests.tap import Output, lines, run_here, run_tap, selecting, settings, tap_command, upserted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
 
     from tests.sandbox import Sandbox
     from tests.sandbox.server import Cursor, Fault
-    from tests.tap import Json, Output
+    from tests.tap import Json
 
     Log = Callable[[], list[str]]
     Serve = Callable[..., Sandbox]
@@ -189,7 +192,16 @@ BROKEN_ANSWERS = {
 
 PLACES = {"at the first request": 1, "in the middle": 4, "in a resumed walk": 1}
 
-cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+# A 404 is a fault of the list; an item that is not found is gone, which is none.
+cases = pytest.mark.parametrize(
+    ("stream", "case"),
+    [
+        pytest.param(stream, case, id=f"{stream}: {name}")
+        for stream in ("conversations", "messages")
+        for name, case in CASES.items()
+        if (stream, name) != ("messages", "404")
+    ],
+)
 places = pytest.mark.parametrize("place", PLACES)
 
 
@@ -256,18 +268,20 @@ class Run:
 @cases
 @places
 def test_a_fault_that_lasts_ends_in_one_clear_line(
-    sandbox: Serve, log: Log, case: Case, place: str
+    sandbox: Serve, log: Log, stream: str, case: Case, place: str
 ) -> None:
-    run = Run(sandbox(CONVERSATIONS))
+    run = Run(sandbox(CONVERSATIONS), stream)
     first = run.up_to(place)
     said_before = len(log())
     run.drift.fault = since(first, case.fault)
     output = run.here()
     assert output.exit_code == 1
     *warnings, line = log()[said_before:]
-    assert line.startswith("conversations: GET /conversations/list: ")
+    assert line.startswith(f"{stream}: GET /conversations/")
     assert case.said in line
-    if case.shrinks:
+    if stream == "messages":  # the list and the items are asked for at the same time
+        assert all(case.said in warning or case.refuses_cursor for warning in warnings)
+    elif case.shrinks:
         assert len(warnings) == 1
         assert case.said in warnings[0]
         assert warnings[0].endswith(" Asking for 1 rows at a time.")
@@ -276,22 +290,12 @@ def test_a_fault_that_lasts_ends_in_one_clear_line(
     run.undisturbed()
 
 
-# All but 404: an item that is not found is gone, which is no fault.
-@pytest.mark.parametrize("name", sorted(CASES.keys() - {"404"}))
-@places
-def test_messages_outlast_the_same_faults(sandbox: Serve, name: str, place: str) -> None:
-    run = Run(sandbox(CONVERSATIONS), "messages")
-    run.drift.fault = since(run.up_to(place), CASES[name].fault)
-    assert run.here().exit_code == 1
-    run.undisturbed()
-
-
 @cases
 @places
 def test_a_fault_that_passes_is_survived_if_another_try_can_help(
-    sandbox: Serve, log: Log, case: Case, place: str
+    sandbox: Serve, log: Log, stream: str, case: Case, place: str
 ) -> None:
-    run = Run(sandbox(CONVERSATIONS))
+    run = Run(sandbox(CONVERSATIONS), stream)
     number = run.up_to(place)
     said_before = len(log())
     run.drift.faults[number] = case.fault
@@ -304,8 +308,9 @@ def test_a_fault_that_passes_is_survived_if_another_try_can_help(
         assert case.said in line
         assert re.search(r" Trying again in \d\.\d s \(1 of 1\)\.$", line)
         assert run.target == run.account
-        assert len(output.records()) == len({record["id"] for record in output.records()})
-    else:
+        records = output.records(stream)
+        assert len(records) == len({record["id"] for record in records})
+    elif stream == "conversations":
         assert again == []
         on_another_way = case.refuses_cursor and place != "at the first request"
         assert output.exit_code == (0 if on_another_way else 1)
@@ -349,10 +354,10 @@ def test_every_retry_is_one_line_and_waits_longer(sandbox: Serve, log: Log) -> N
         (lambda: "1", 1.0, 1.0),
         (
             lambda: email.utils.format_datetime(
-                dt.datetime.now(dt.UTC) + dt.timedelta(seconds=2), usegmt=True
+                dt.datetime.now(dt.UTC) + dt.timedelta(seconds=3), usegmt=True
             ),
             1.0,
-            2.0,
+            3.0,
         ),
         (lambda: "-5", 0.3, 0.7),
         (lambda: "soon", 0.3, 0.7),
@@ -425,6 +430,20 @@ def test_a_refused_connection_is_named(sandbox: Serve, log: Log, place: str) -> 
     assert "GET /conversations/list: 127.0.0.1 refused the connection." in line
     run.drift = sandbox(run.drift.account)
     run.undisturbed()
+
+
+def test_a_host_that_takes_no_connection_is_named(log: Log) -> None:
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # nobody accepts them, so there is no room for another
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)  # noqa: FBT003
+            waiting.connect_ex(listener.getsockname())
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        config = {"access_token": TOKEN, "api_url": url, "request_timeout": 1, "max_retries": 0}
+        assert run_here(config).exit_code == 1
+    (line,) = log()
+    assert "no connection to 127.0.0.1 within 1 s" in line
 
 
 @pytest.mark.parametrize("place", ["at the first request", "in a resumed walk"])
@@ -729,6 +748,17 @@ def test_a_row_without_a_time_arrives_with_one_warning(
         assert id_ in ids or "updatedAt" in arrived
 
 
+def test_a_row_without_a_time_takes_the_place_of_the_row_before_it(sandbox: Serve) -> None:
+    run = Run(sandbox(CONVERSATIONS))
+    rows = [dict(row) for row in run.drift.account.listing()]
+    timeless = {rows[3]["id"], rows[12]["id"]}
+    run.drift.fault = edited(
+        lambda body: [row.pop("updatedAt") for row in body["data"] if row["id"] in timeless]
+    )
+    output = run.here(start_date=as_time(rows[8]["updatedAt"]), page_size=50)
+    assert [row["id"] for row in output.records()] == [row["id"] for row in rows[:9]]
+
+
 @places
 def test_rows_out_of_order_are_all_read_with_one_warning(
     sandbox: Serve, log: Log, cursor: Cursor, place: str
@@ -766,40 +796,76 @@ def test_an_unordered_list_is_read_past_the_floor(sandbox: Serve) -> None:
 # Secrets
 
 
-def test_no_log_holds_the_token_or_what_people_wrote(sandbox: Serve, tmp_path: Path) -> None:
-    run = Run(sandbox(60))
-    echo = f"Bearer {TOKEN} is not\nwelcome"
-    odd_rows = in_every_row(status=PERSONAL, mood={"text": PERSONAL}, createdAt=PERSONAL)
-    faults: list[Fault] = [
-        answers(error(500, "internal_error", echo, AT_ONCE)),
-        answers(error(429, TOKEN, echo, AT_ONCE)),
-        html(503),
-        answers(Response(f"{{{PERSONAL} {TOKEN}", mimetype="application/json")),
-        cut_off,
-        dropped,
-        answers(as_json({"error": f"{PERSONAL} {TOKEN}"}, headers=AT_ONCE)),
-        answers(as_json({"errors": [{"message": echo, "param": TOKEN}], "data": [PERSONAL]})),
-        odd_rows,
-        edited(lambda body: body["data"].reverse()),
-        answers(error(401, "authentication_error", echo)),
-    ]
-    run.drift.faults = {2 + 3 * number: fault for number, fault in enumerate(faults)}
+def all_that_is_printed(run: Run, folder: Path, **config: Any) -> str:
+    """Run at DEBUG; all that was printed but for the records."""
+    config = {"page_size": 2, "max_retries": 1, "request_timeout": 1} | config
+    command = tap_command(folder, settings(run.drift, **config), None, run.catalog)
     done = subprocess.run(
-        tap_command(tmp_path, settings(run.drift, page_size=2, max_retries=1, request_timeout=1)),
+        command,
         capture_output=True,
         text=True,
         check=False,
+        timeout=120,
         env=os.environ | {"TAP_DRIFT_LOGLEVEL": "DEBUG"},
     )
-    assert done.returncode == 1
-    assert len(run.drift.requests) == max(run.drift.faults)
+    run.load(Output(list(lines(done.stdout)), done.stderr, done.returncode))
+    assert PERSONAL in done.stdout
     assert "| DEBUG" in done.stderr
     assert "Bearer *** is not welcome" in done.stderr
-    assert PERSONAL in done.stdout
-    for output in done.stdout, done.stderr:
-        assert TOKEN not in output
+    assert TOKEN not in done.stdout
+    assert TOKEN not in done.stderr
     assert PERSONAL not in done.stderr
     assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+ECHO = f"Bearer {TOKEN} is not\nwelcome"
+PASSING: list[Fault] = [
+    answers(error(500, "internal_error", ECHO, AT_ONCE)),
+    answers(error(429, TOKEN, ECHO, AT_ONCE)),
+    html(503),
+    answers(Response(f"{{{PERSONAL} {TOKEN}", mimetype="application/json")),
+    cut_off,
+    dropped,
+]
+
+
+def test_no_log_holds_the_token_or_what_people_wrote(sandbox: Serve, tmp_path: Path) -> None:
+    run = Run(sandbox(60))
+    faults: list[Fault] = [
+        *PASSING,
+        answers(as_json({"error": f"{PERSONAL} {TOKEN}"}, headers=AT_ONCE)),
+        answers(as_json({"errors": [{"message": ECHO, "param": TOKEN}], "data": [PERSONAL]})),
+        in_every_row(status=PERSONAL, mood={"text": PERSONAL}, createdAt=PERSONAL),
+        edited(lambda body: body["data"].reverse()),
+        answers(error(401, "authentication_error", ECHO)),
+    ]
+    run.drift.faults = {2 + 3 * number: fault for number, fault in enumerate(faults)}
+    assert "Not read to the end: conversations" in all_that_is_printed(run, tmp_path)
+    assert len(run.drift.requests) == max(run.drift.faults)
+
+
+def test_no_log_of_any_stream_holds_them_either(sandbox: Serve, tmp_path: Path) -> None:
+    run = Run(sandbox(12), "messages")
+    run.catalog = selecting(*TapDrift(validate_config=False).streams)
+    turns = itertools.cycle([*PASSING, None, None, None])
+
+    def by_turns(drift: Sandbox, request: Request) -> Response | None:
+        fault = next(turns)
+        return fault(drift, request) if fault else None
+
+    run.drift.fault = by_turns
+    assert "Not read to the end" not in all_that_is_printed(run, tmp_path, max_retries=20)
+    assert run.target == run.account
+
+
+def test_no_word_of_the_connection_test_holds_the_token(sandbox: Serve, tmp_path: Path) -> None:
+    drift = sandbox(3)
+    drift.fault = answers(error(401, "authentication_error", ECHO))
+    output = run_tap(tmp_path, settings(drift), None, None, "--test")
+    assert output.exit_code == 1
+    assert "Bearer *** is not welcome" in output.stderr
+    assert TOKEN not in output.stderr
 
 
 @pytest.mark.parametrize(

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests import plugin_definition
+from tests.meltano import meltano
 from tests.plugin_definition import DEFINITION, MELTANO, PIP_URL, PROJECT, README
-from tests.sandbox import TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.sandbox import Sandbox
 
@@ -49,22 +45,14 @@ def test_meltano_add_from_the_definition_in_an_empty_project(
     assert f"\npip_url: {PIP_URL}\n" in text
     definition.write_text(text.replace(f"pip_url: {PIP_URL}", f"pip_url: {PROJECT}"))
 
-    def meltano(*arguments: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [shutil.which("meltano", path=Path(sys.executable).parent) or "meltano", *arguments],
-            cwd=tmp_path,
-            check=False,
-            capture_output=True,
-            text=True,
-            env=os.environ | {"TAP_DRIFT_ACCESS_TOKEN": TOKEN, "TAP_DRIFT_API_URL": drift.url},
-        )
+    def run(*arguments: str) -> list[str]:
+        done = meltano(*arguments, drift=drift, folder=tmp_path, project=tmp_path)
         assert done.returncode == 0, done.stderr
-        return done
+        return done.stdout.splitlines()
 
-    meltano("add", "--from-ref", str(definition), "tap-drift")
-    meltano("select", "tap-drift", "conversations", "*")  # --from-ref takes no `select` over
-    lines = meltano("invoke", "tap-drift").stdout.splitlines()
-    messages = [json.loads(line) for line in lines if line.startswith("{")]
+    run("add", "--from-ref", str(definition), "tap-drift")
+    run("select", "tap-drift", "conversations", "*")  # --from-ref takes no `select` over
+    messages = [json.loads(line) for line in run("invoke", "tap-drift") if line.startswith("{")]
     records = [message["record"] for message in messages if message["type"] == "RECORD"]
     assert sorted(record["id"] for record in records) == sorted(drift.account.conversations)
     assert {message["stream"] for message in messages if "stream" in message} == {"conversations"}

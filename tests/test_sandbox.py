@@ -7,80 +7,82 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.meltano import PROJECT, own
 
-PROJECT = Path(__file__).parents[1]
-LOAD = """
-import os, psycopg, urllib.request, json
+README = PROJECT / "README.md"
+SLEEP = "import os, time; print(os.getpid(), flush=True); time.sleep(100)"
+MAIN_JOB = ("meltano", "run", "tap-drift", "target-postgres")
+TAMPER = """
+import os, psycopg, urllib.request
 request = urllib.request.Request(
-    os.environ["TAP_DRIFT_API_URL"] + "/conversations/list?limit=50",
+    os.environ["TAP_DRIFT_API_URL"] + "/conversations/list",
     headers={"Authorization": "Bearer " + os.environ["TAP_DRIFT_ACCESS_TOKEN"]},
 )
-data = json.load(urllib.request.urlopen(request))["data"]
-url = os.environ["TARGET_POSTGRES_SQLALCHEMY_URL"].replace("+psycopg", "")
-with psycopg.connect(url) as connection:
-    connection.execute("create table if not exists conversations (id bigint primary key, "
-        "status text, contactid bigint, inboxid bigint, createdat timestamp, updatedat timestamp)")
-    connection.execute("truncate conversations")
-    for row in data[%s:]:
-        connection.execute("insert into conversations values (%%s, %%s, %%s, %%s, "
-            "to_timestamp(%%s / 1000.0) at time zone 'utc', "
-            "to_timestamp(%%s / 1000.0) at time zone 'utc')",
-            [row[key] for key in
-             ("id", "status", "contactId", "inboxId", "createdAt", "updatedAt")])
+urllib.request.urlopen(request)
+with psycopg.connect(os.environ["TARGET_POSTGRES_SQLALCHEMY_URL"].replace("+psycopg", "")) as db:
+    db.execute("set search_path to drift")
+    db.execute("delete from conversations where id = (select min(id) from conversations)")
+raise SystemExit(7)
 """
 
-ASK = LOAD.partition("data =")[0] + "urllib.request.urlopen(request);"
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def run(tmp_path: Path) -> Run:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return subprocess.run(
             [sys.executable, "-m", "tests.sandbox", "--folder", str(tmp_path / "s"), *arguments],
             cwd=PROJECT,
             check=False,
             capture_output=True,
             text=True,
+            timeout=200,
+            env=os.environ | own(tmp_path) | {"PATH": path},
         )
 
     return run
 
 
-def test_it_says_whether_target_and_account_agree(
-    run: Callable[..., subprocess.CompletedProcess[str]],
-) -> None:
-    done = run("--conversations", "40", sys.executable, "-c", LOAD % 0)
-    assert "the Drift account holds 40 conversations" in done.stdout
+def test_the_main_job_as_the_readme_has_it(run: Run) -> None:
+    assert f"uv run python -m tests.sandbox {' '.join(MAIN_JOB)}" in README.read_text()
+    done = run(*MAIN_JOB)
+    assert done.returncode == 0, done.stderr
+    assert "the Drift account holds 1,000 conversations" in done.stdout
+    assert "answered 21 requests" in done.stdout
+    assert "holds 1,000 rows in drift.conversations: the same as the account" in done.stdout
+
+    done = run(*MAIN_JOB)  # the account has moved on
+    assert done.returncode == 0, done.stderr
+    assert "the Drift account holds 1,011 conversations" in done.stdout
     assert "answered 1 requests" in done.stdout
-    assert "holds 40 rows in public.conversations: the same as the account" in done.stdout
-    done = run(sys.executable, "-c", LOAD % 1)  # the account has moved on, and one is left out
-    assert "the Drift account holds 41 conversations" in done.stdout
-    assert "NOT the same as the account (1 missing, 0 too many, 0 different" in done.stdout
-    done = run("--fresh", "--conversations", "3", sys.executable, "-c", ASK + "raise SystemExit(7)")
-    assert "the Drift account holds 3 conversations" in done.stdout
-    assert "PostgreSQL holds no table of conversations" in done.stdout
+    assert "holds 1,011 rows in drift.conversations: the same as the account" in done.stdout
+
+    done = run(sys.executable, "-c", TAMPER)
     assert done.returncode == 7
+    assert "the Drift account holds 1,022 conversations" in done.stdout
+    assert "1,010 rows in drift.conversations: NOT the same as the account (12 mi" in done.stdout
+
+    done = run("--fresh", "--conversations", "3", "true")
+    assert done.returncode == 0
+    assert "the Drift account holds 3 conversations" in done.stdout
 
 
-def test_it_names_a_command_that_is_not_there(
-    run: Callable[..., subprocess.CompletedProcess[str]],
-) -> None:
+def test_it_names_a_command_that_is_not_there(run: Run) -> None:
     done = run("no-such-command")
     assert done.returncode == 127
     assert "no-such-command can't be run" in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("command", [[], ["sleep", "100"]])
+@pytest.mark.parametrize("command", [[], [sys.executable, "-c", SLEEP]])
 def test_it_leaves_no_process_behind(
     tmp_path: Path, number: signal.Signals, command: list[str]
 ) -> None:
@@ -92,24 +94,22 @@ def test_it_leaves_no_process_behind(
         env=os.environ,
     )
     assert process.stdout
+    said = process.stdout.readline()
     if not command:
-        assert process.stdout.readline().startswith("# A Drift account")
-    while command and not runs("sleep", psutil.Process(process.pid)):
-        time.sleep(0.05)
+        assert said.startswith("# A Drift account")
+        shown = [process.stdout.readline() for _ in range(4)]
+        assert [line.partition("=")[0] for line in shown] == [
+            "export TAP_DRIFT_API_URL",
+            "export TAP_DRIFT_ACCESS_TOKEN",
+            "export TARGET_POSTGRES_SQLALCHEMY_URL",
+            "export MELTANO_DATABASE_URI",
+        ]
     assert postgres_runs_in(tmp_path)
     process.send_signal(number)
     process.communicate(timeout=30)
     assert process.returncode == 128 + number
     assert not postgres_runs_in(tmp_path)
-    assert not runs("sleep", psutil.Process())
-
-
-def runs(name: str, parent: psutil.Process) -> bool:
-    for process in parent.children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if name in process.name():
-                return True
-    return False
+    assert not command or not psutil.pid_exists(int(said))
 
 
 def postgres_runs_in(folder: Path) -> bool:

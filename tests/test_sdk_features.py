@@ -156,7 +156,7 @@ def test_batches_hold_what_stream_maps_and_the_selection_leave(
     config = settings(
         drift, batch_config=batches(tmp_path, 30), stream_maps={"conversations": stream_map}
     )
-    output = run_here(config, catalog=selecting_without("inboxId"))
+    output = run_here(config, catalog=selecting("conversations", without=("inboxId",)))
     due = [row for row in expected(drift.account).values() if row["status"] == "closed"]
     for row in due:
         row["contactId"] = md5(row["contactId"])
@@ -167,19 +167,11 @@ def test_batches_hold_what_stream_maps_and_the_selection_leave(
 # Catalog, selection and state
 
 
-def selecting_without(*fields: str) -> Json:
-    """A catalog that selects conversations but for these fields."""
-    catalog = selecting("conversations")
-    for entry in catalog["streams"]:
-        for field in entry["metadata"]:
-            if field["breadcrumb"] and field["breadcrumb"][-1] in fields:
-                field["metadata"]["selected"] = False
-    return catalog
-
-
 def test_a_field_that_is_not_selected_stays_away(sandbox: Serve) -> None:
     drift = sandbox(60)
-    output = run_here(settings(drift), catalog=selecting_without("contactId", "id"))
+    output = run_here(
+        settings(drift), catalog=selecting("conversations", without=("contactId", "id"))
+    )
     due = expected(drift.account)
     for row in due.values():
         del row["contactId"]

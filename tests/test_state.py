@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,9 +16,9 @@ from singer_sdk.exceptions import ConfigValidationError
 
 from tap_drift import newest_first
 from tests.sandbox import Account, Sandbox
-from tests.sandbox.expected import as_record, as_time
-from tests.sandbox.server import answers, as_json, changing, error
-from tests.tap import Output, run_here, run_tap, settings, upserted
+from tests.sandbox.expected import as_time, expected
+from tests.sandbox.server import answers, as_json, changing, edited, error
+from tests.tap import Output, run_here, run_tap, selecting, settings, upserted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,10 +52,6 @@ def said(log: pytest.LogCaptureFixture) -> list[str]:
 
 def warnings(log: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in log.records if record.levelno >= logging.WARNING]
-
-
-def expected(drift: Sandbox) -> dict[int, Json]:
-    return {row["id"]: as_record(row) for row in drift.account.conversations.values()}
 
 
 def newest_first_times(drift: Sandbox) -> list[str]:
@@ -91,7 +88,7 @@ def test_interrupted_at_any_page_nothing_is_lost_and_little_is_read_twice(
         second = run_here(settings(drift), first.state)
         assert second.exit_code == 0
         loaded = upserted(upserted({}, first.records()), second.records())
-        assert loaded == expected(drift)
+        assert loaded == expected(drift.account)
         assert second.bookmark()["replication_key_value"] == newest_first_times(drift)[0]
         assert second.bookmark()["walk"] is None
         assert len(drift.requests) - before - 1 <= whole + 2
@@ -129,7 +126,7 @@ def test_a_run_costs_one_request_and_one_for_every_fifty_changes(
         drift.account.change(id_, "closed")
     requests, second = requests_of(drift, first.state)
     assert requests <= math.ceil(1 + changes / 50)
-    assert upserted(upserted({}, first.records()), second.records()) == expected(drift)
+    assert upserted(upserted({}, first.records()), second.records()) == expected(drift.account)
     assert len(second.records()) == changes + 1
 
 
@@ -139,10 +136,16 @@ def test_an_account_without_conversations(sandbox: Serve) -> None:
     assert empty.bookmark()["replication_key_value"] is None
     drift.account.begin()
     _, second = requests_of(drift, empty.state)
-    assert upserted({}, second.records()) == expected(drift)
+    assert upserted({}, second.records()) == expected(drift.account)
 
 
 # Limits, and what a bookmark covers
+
+
+def limits(drift: Sandbox, config: Json) -> Json:
+    """Settings, with the number of a row for the `start_date`."""
+    start = config.get("start_date")
+    return config if start is None else config | {"start_date": newest_first_times(drift)[start]}
 
 
 def test_start_date_is_included_and_older_rows_are_not(sandbox: Serve, cursor: Cursor) -> None:
@@ -152,7 +155,7 @@ def test_start_date_is_included_and_older_rows_are_not(sandbox: Serve, cursor: C
     assert [row["updatedAt"] for row in output.records()] == times[:121]
     assert requests == 3
     just_after = times[120].replace("Z", "001Z")  # microseconds: finer than Drift's times
-    assert len(run_here(settings(drift, start_date=just_after)).records()) in {120, 121}
+    assert len(run_here(settings(drift, start_date=just_after)).records()) == 121
 
 
 def test_start_date_may_have_any_time_zone(sandbox: Serve) -> None:
@@ -183,7 +186,7 @@ def test_rows_at_the_floor_may_go_on_to_the_next_page(sandbox: Serve, cursor: Cu
     floor = as_time(account.conversations[list(account.conversations)[100]]["updatedAt"])
     _, output = requests_of(drift, None, start_date=floor)
     assert upserted({}, output.records()) == {
-        id_: row for id_, row in expected(drift).items() if row["updatedAt"] >= floor
+        id_: row for id_, row in expected(drift.account).items() if row["updatedAt"] >= floor
     }
     assert len(output.records()) == 110
 
@@ -200,8 +203,7 @@ def test_lookback_lowers_the_floor(sandbox: Serve, cursor: Cursor) -> None:
         assert [row["updatedAt"] for row in output.records()] == times[:rows]
         assert output.state == state
     limited = settings(drift, lookback_seconds=30, start_date=times[20])
-    narrowed = copy.deepcopy(state)
-    assert len(run_here(limited, narrowed).records()) == 21  # start_date still holds
+    assert len(run_here(limited, state).records()) == 21  # start_date still holds
 
 
 def test_lookback_does_not_lower_the_floor_of_a_first_run(sandbox: Serve) -> None:
@@ -227,26 +229,20 @@ def test_a_run_that_asks_for_more_starts_over(
     sandbox: Serve, log: pytest.LogCaptureFixture, before: Json, after: Json
 ) -> None:
     drift = sandbox(200)
-    times = newest_first_times(drift)
-
-    def limits(config: Json) -> Json:
-        start = config.get("start_date")
-        return config if start is None else config | {"start_date": times[start]}
-
-    state = run_here(settings(drift, **limits(before))).state
+    state = run_here(settings(drift, **limits(drift, before))).state
     log.clear()
-    _, wider = requests_of(drift, state, **limits(after))
+    _, wider = requests_of(drift, state, **limits(drift, after))
     over = [line for line in said(log) if "starting over, because" in line]
     assert len(over) == 1
     assert warnings(log) == []
-    _, fresh = requests_of(drift, None, **limits(after))
+    _, fresh = requests_of(drift, None, **limits(drift, after))
     assert wider.records() == fresh.records()
     assert wider.bookmark() == fresh.bookmark()
 
     # The wider claim must not stand beside the old bookmark, not even for a moment.
-    broken = interrupted(drift, 1, state, **limits(after))
+    broken = interrupted(drift, 1, state, **limits(drift, after))
     assert broken.bookmark()["replication_key_value"] is None
-    _, again = requests_of(drift, broken.state, **limits(after))
+    _, again = requests_of(drift, broken.state, **limits(drift, after))
     assert again.records() == fresh.records()
 
 
@@ -266,27 +262,21 @@ def test_a_run_that_asks_for_less_keeps_the_bookmark_and_narrows_what_it_covers(
     sandbox: Serve, log: pytest.LogCaptureFixture, before: Json, after: Json
 ) -> None:
     drift = sandbox(200)
-    times = newest_first_times(drift)
-
-    def limits(config: Json) -> Json:
-        start = config.get("start_date")
-        return config if start is None else config | {"start_date": times[start]}
-
-    state = run_here(settings(drift, **limits(before))).state
+    state = run_here(settings(drift, **limits(drift, before))).state
     log.clear()
-    requests, narrower = requests_of(drift, state, **limits(after))
+    requests, narrower = requests_of(drift, state, **limits(drift, after))
     assert requests == 1
     assert not any("starting over" in line for line in said(log))
     statuses = after.get("statuses")
     assert narrower.bookmark()["covers"] == {
         "statuses": sorted(set(statuses)) if statuses else None,
-        "start_date": limits(after).get("start_date"),
+        "start_date": limits(drift, after).get("start_date"),
     }
     if sorted(set(before.get("statuses", []))) != sorted(set(after.get("statuses", []))) or (
         before.get("start_date") != after.get("start_date")
     ):
         log.clear()
-        run_here(settings(drift, **limits(before)), narrower.state)
+        run_here(settings(drift, **limits(drift, before)), narrower.state)
         assert any("starting over" in line for line in said(log))
 
 
@@ -300,14 +290,14 @@ def test_a_walk_is_finished_only_with_the_same_statuses(
     _, closed = requests_of(drift, first.state, statuses=["closed"])
     assert not any("resuming" in line for line in said(log))
     records = upserted({}, closed.records())
-    assert records == {k: v for k, v in expected(drift).items() if v["status"] == "closed"}
+    assert records == {k: v for k, v in expected(drift.account).items() if v["status"] == "closed"}
     _, everything = requests_of(drift, closed.state)
-    assert upserted({}, everything.records()) == expected(drift)
+    assert upserted({}, everything.records()) == expected(drift.account)
 
-    first = interrupted(drift, 2, None, statuses=["open", "closed"], page_size=20)
-    first = interrupted(drift, 2, first.state, statuses=["open", "closed"], page_size=20)
+    first = interrupted(drift, 3, None, statuses=["open", "closed"], page_size=20)
     log.clear()
     _, again = requests_of(drift, first.state, statuses=["closed", "open"], page_size=20)
+    assert any("resuming" in line for line in said(log))
     assert again.bookmark()["walk"] is None
 
 
@@ -323,33 +313,20 @@ def test_an_earlier_start_date_finishes_the_walk_further_down(
     assert second.bookmark()["covers"]["start_date"] == times[350]
 
 
-def catalog(drift: Sandbox, method: str) -> Json:
-    from tap_drift.tap import TapDrift  # noqa: PLC0415
-
-    found: Json = TapDrift(config=settings(drift)).catalog_dict
-    for entry in found["streams"]:
-        entry["replication_method"] = method
-        for field in entry["metadata"]:
-            if not field["breadcrumb"]:
-                field["metadata"]["selected"] = entry["tap_stream_id"] == "conversations"
-                field["metadata"]["forced-replication-method"] = method
-    return found
-
-
 def test_a_catalog_that_asks_for_the_full_table_gets_everything_and_no_bookmark(
     sandbox: Serve, cursor: Cursor
 ) -> None:
     drift = sandbox(300, cursor)
     incremental = run_here(settings(drift))
-    full_table = catalog(drift, "FULL_TABLE")
+    full_table = selecting("conversations", method="FULL_TABLE")
     for state in (None, incremental.state):
         output = run_here(settings(drift), state, full_table)
-        assert upserted({}, output.records()) == expected(drift)
+        assert upserted({}, output.records()) == expected(drift.account)
         left = output.states[-1]["bookmarks"].get("conversations", {}) if output.states else {}
         assert not left.get("replication_key_value")
         assert not left.get("walk")
-        again = run_here(settings(drift), output.state, catalog(drift, "INCREMENTAL"))
-        assert upserted({}, again.records()) == expected(drift)
+        again = run_here(settings(drift), output.state)
+        assert upserted({}, again.records()) == expected(drift.account)
 
 
 # State of other shapes
@@ -366,8 +343,11 @@ def bookmarks(**conversations: Any) -> Json:
         {"starting_replication_value": "2020-01-01T00:00:00Z"},
         {"replication_key_signpost": "2030-01-01T00:00:00Z"},
         {"progress_markers": {"Note": "...", "replication_key_value": "2030-01-01T00:00:00Z"}},
+        {"progress_markers": []},
+        {"partitions": [{"context": {}, "replication_key_value": "2030-01-01T00:00:00Z"}]},
+        {"partitions": "none"},
     ],
-    ids=lambda more: next(iter(more), "bookmark only"),
+    ids=str,
 )
 def test_state_in_the_shape_of_the_sdk_works(sandbox: Serve, more: Json) -> None:
     drift = sandbox(200)
@@ -392,7 +372,7 @@ def test_state_in_the_shape_of_the_sdk_works(sandbox: Serve, more: Json) -> None
 )
 def test_state_without_a_bookmark_reads_everything(sandbox: Serve, state: Json) -> None:
     drift = sandbox(60)
-    assert upserted({}, requests_of(drift, state)[1].records()) == expected(drift)
+    assert upserted({}, requests_of(drift, state)[1].records()) == expected(drift.account)
 
 
 def test_state_of_other_streams_is_kept(sandbox: Serve) -> None:
@@ -423,45 +403,28 @@ DAMAGED: list[Json] = [
     {"walk": {"cursor": "150", "top": TIME, "last": {"id": "1", "updatedAt": TIME}}},
     {"walk": {"cursor": "150", "top": TIME, "last": {"id": 1, "updatedAt": 1_760_000_000_000}}},
     {"walk": {"cursor": "150", "top": "then", "last": LAST}},
-    {"progress_markers": []},
-    {"progress_markers": "some"},
-    {"partitions": {"context": 1}},
-    {"partitions": "none"},
 ]
 
 
 @pytest.mark.parametrize("damaged", DAMAGED, ids=str)
-def test_damaged_state_ends_with_one_clear_line_or_works(
+def test_damaged_state_ends_with_one_clear_line(
     sandbox: Serve, log: pytest.LogCaptureFixture, damaged: Json
 ) -> None:
     drift = sandbox(300)
-    try:
-        output = run_here(settings(drift), bookmarks(**damaged))
-    except ConfigValidationError as refused:
-        lines = refused.errors  # printed as they are, see the next test
-    else:
-        if not output.exit_code:
-            floor = damaged.get("replication_key_value") or ""
-            assert upserted({}, output.records()) == {
-                id_: row for id_, row in expected(drift).items() if row["updatedAt"] >= floor
-            }
-            return
-        lines = [r.getMessage() for r in log.records if r.levelno >= logging.ERROR]
-        assert output.records() == []
-    assert len(lines) == 1
-    assert "damaged" in lines[0]
+    output = run_here(settings(drift), bookmarks(**damaged))
+    (line,) = warnings(log)
+    assert "the state of this stream is damaged" in line
+    assert output.exit_code == 1
+    assert output.records() == []
     assert drift.requests == []
 
 
-@pytest.mark.parametrize(
-    "damaged", [{"replication_key_value": 5}, {"progress_markers": []}], ids=str
-)
-def test_damaged_state_shows_no_traceback(sandbox: Serve, tmp_path: Path, damaged: Json) -> None:
-    output = run_tap(tmp_path, settings(sandbox(10)), bookmarks(**damaged))
+def test_damaged_state_shows_no_traceback(sandbox: Serve, tmp_path: Path) -> None:
+    output = run_tap(tmp_path, settings(sandbox(10)), bookmarks(replication_key_value=5))
+    assert output.exit_code == 1
+    assert "damaged" in output.stderr
     assert "Traceback" not in output.stderr
     assert "An unhandled error" not in output.stderr
-    if output.exit_code:
-        assert "damaged" in output.stderr
 
 
 @pytest.mark.parametrize(
@@ -482,7 +445,7 @@ def test_a_walk_that_leads_nowhere_is_begun_again(
 ) -> None:
     drift = sandbox(300, cursor)
     _, output = requests_of(drift, bookmarks(covers=EVERYTHING, walk=walk))
-    assert upserted({}, output.records()) == expected(drift)
+    assert upserted({}, output.records()) == expected(drift.account)
     assert output.bookmark()["replication_key_value"] == newest_first_times(drift)[0]
 
 
@@ -505,7 +468,7 @@ def test_times_in_other_notations_prove_no_more_than_their_own(
         drift.account.delete(above["id"])
     _, second = requests_of(drift, state)
     loaded = upserted(upserted({}, first.records()), second.records())
-    assert {id_: loaded.get(id_) for id_ in expected(drift)} == expected(drift)
+    assert {id_: loaded.get(id_) for id_ in expected(drift.account)} == expected(drift.account)
 
 
 @pytest.mark.parametrize("rewritten", ["digits", "another time zone"])
@@ -531,11 +494,8 @@ def test_a_lookback_before_all_times_reads_everything(
 ) -> None:
     drift = sandbox(60)
     state = bookmarks(replication_key_value=bookmark)
-    try:
-        _, output = requests_of(drift, state, lookback_seconds=lookback)
-    except ConfigValidationError:
-        return  # a setting that has a limit says so
-    assert upserted({}, output.records()) == expected(drift)
+    _, output = requests_of(drift, state, lookback_seconds=lookback)
+    assert upserted({}, output.records()) == expected(drift.account)
 
 
 # Any damage
@@ -594,7 +554,7 @@ def test_state_damaged_anywhere_never_skips_a_row(
             assert second.records() == []
             return
         loaded = upserted(upserted({}, first.records()), second.records())
-        assert {id_: loaded.get(id_) for id_ in expected(drift)} == expected(drift)
+        assert {id_: loaded.get(id_) for id_ in expected(drift.account)} == expected(drift.account)
 
 
 # What the list does meanwhile
@@ -621,7 +581,7 @@ def test_deletions_above_the_cursor_between_runs_lose_nothing(
     log.clear()
     _, second = requests_of(drift, first.state)
     loaded = upserted(upserted({}, first.records()), second.records())
-    assert {id_: loaded.get(id_) for id_ in expected(drift)} == expected(drift)
+    assert {id_: loaded.get(id_) for id_ in expected(drift.account)} == expected(drift.account)
     over = [line for line in warnings(log) if "Starting over from the head" in line]
     assert warnings(log) == over
     assert len(over) == (cursor == "offset")
@@ -639,7 +599,7 @@ def test_few_deletions_above_the_cursor_need_no_new_start(
     log.clear()
     _, second = requests_of(drift, first.state)
     loaded = upserted(upserted({}, first.records()), second.records())
-    assert {id_: loaded.get(id_) for id_ in expected(drift)} == expected(drift)
+    assert {id_: loaded.get(id_) for id_ in expected(drift.account)} == expected(drift.account)
     assert warnings(log) == []
     assert len(second.records()) < 300
 
@@ -655,8 +615,8 @@ def test_the_row_at_the_cursor_is_gone_between_runs(
     log.clear()
     _, second = requests_of(drift, first.state)
     loaded = upserted(upserted({}, first.records()), second.records())
-    assert {id_: loaded.get(id_) for id_ in expected(drift)} == expected(drift)
-    assert len(warnings(log)) <= 1
+    assert {id_: loaded.get(id_) for id_ in expected(drift.account)} == expected(drift.account)
+    assert len(warnings(log)) == (cursor == "id")
 
 
 def test_what_changes_between_two_runs_is_read_after_the_walk(
@@ -666,7 +626,7 @@ def test_what_changes_between_two_runs_is_read_after_the_walk(
     first = interrupted(drift, 5)
     drift.account.move_on()
     _, second = requests_of(drift, first.state)
-    assert upserted(upserted({}, first.records()), second.records()) == expected(drift)
+    assert upserted(upserted({}, first.records()), second.records()) == expected(drift.account)
     assert second.bookmark()["replication_key_value"] == newest_first_times(drift)[0]
 
 
@@ -691,6 +651,14 @@ def test_rows_that_do_not_come_newest_first_end_the_stopping_early(
     assert len(drift.requests) >= 6
 
 
+def test_a_list_that_is_not_sorted_is_not_resumed(sandbox: Serve, cursor: Cursor) -> None:
+    drift = sandbox(300, cursor)
+    drift.fault = edited(lambda body: body["data"].reverse())
+    first = interrupted(drift, 4)
+    assert first.bookmark()["walk"] is None
+    assert first.bookmark()["replication_key_value"] is None
+
+
 @ties
 @pytest.mark.parametrize("page_size", [2, 50])
 def test_deletions_above_the_cursor_within_a_run_lose_nothing(
@@ -706,7 +674,7 @@ def test_deletions_above_the_cursor_within_a_run_lose_nothing(
     first = run_here(settings(drift, page_size=page_size))
     second = run_here(settings(drift, page_size=page_size), first.state)
     loaded = upserted(upserted({}, first.records()), second.records())
-    assert {id_: loaded.get(id_) for id_ in expected(drift)} == expected(drift)
+    assert {id_: loaded.get(id_) for id_ in expected(drift.account)} == expected(drift.account)
 
 
 # What people read
@@ -725,14 +693,14 @@ def test_an_incremental_run_names_bookmark_and_floor(
     sandbox: Serve, log: pytest.LogCaptureFixture
 ) -> None:
     drift = sandbox(100)
-    top = newest_first_times(drift)[0]
+    times = newest_first_times(drift)
+    top = times[0]
     state = run_here(settings(drift)).state
     log.clear()
     run_here(settings(drift), state)
     start, end = said(log)
     assert start == f"conversations: reading what changed since the bookmark {top}; floor: {top}."
-    assert end.startswith("conversations: 1 read, back to ")
-    assert end.endswith((f"(floor {top[:10]}), 1 requests", ", 1 request"))
+    assert end == f"conversations: 1 read, back to {times[1][:10]} (floor {top[:10]}), 1 requests"
 
 
 def test_a_resumed_run_names_the_cursor(
@@ -762,12 +730,12 @@ def test_starting_over_says_why(sandbox: Serve, log: pytest.LogCaptureFixture) -
 def test_long_runs_report_from_time_to_time(
     sandbox: Serve, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert newest_first.SECONDS_BETWEEN_REPORTS == 30
     monkeypatch.setattr(newest_first, "SECONDS_BETWEEN_REPORTS", 0.1)
     drift = sandbox(500, "keyset", latency=0.04)
+    started = time.monotonic()
     run_here(settings(drift))
     reports = [line for line in said(log) if " read, back to " in line]
-    assert 2 < len(reports) < 8  # not one for each of the ten pages
+    assert 2 < len(reports) <= (time.monotonic() - started) / 0.1 + 1  # and one at the end
     read = [int(line.split()[1].replace(",", "")) for line in reports]
     assert read == sorted(read)
     assert read[0] < 500
@@ -782,4 +750,4 @@ def test_many_deletions_in_one_run_are_no_circle(sandbox: Serve) -> None:
     output = run_here(settings(drift))
     assert output.exit_code == 0
     arrived = upserted({}, output.records())
-    assert all(arrived[id_] == record for id_, record in expected(drift).items())
+    assert all(arrived[id_] == record for id_, record in expected(drift.account).items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import statistics
 import time
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -72,12 +72,7 @@ def test_what_is_not_selected_costs_nothing(sandbox: Serve) -> None:
     drift = sandbox(60)
     run_here(settings(drift))
     assert {request.partition("?")[0] for request in drift.requests} == {"/conversations/list"}
-    catalog = selecting("messages")
-    entry = next(e for e in catalog["streams"] if e["tap_stream_id"] == "messages")
-    for field in entry["metadata"]:
-        if field["breadcrumb"] == ["properties", "body"]:
-            field["metadata"]["selected"] = False
-    output = run_here(settings(drift), None, catalog)
+    output = run_here(settings(drift), None, selecting("messages", without=("body",)))
     assert output.records("messages")
     assert not any("body" in record for record in output.records("messages"))
 
@@ -105,13 +100,6 @@ def test_contacts_are_asked_for_once_per_run(sandbox: Serve) -> None:
     run_here(settings(drift), None, selecting("contacts"))
     asked = [request for request in drift.requests if request.startswith("/contacts/")]
     assert len(asked) == len(set(asked)) == len(expected(drift.account, "contacts"))
-
-
-def test_attributes_that_differ_only_in_case_stay_apart(sandbox: Serve) -> None:
-    output = run_here(settings(sandbox(5)), None, selecting("contacts"))
-    for record in output.records("contacts"):
-        assert record["attributes"]["_END_USER_VERSION"] == 7
-        assert record["attributes"]["_end_user_version"] == 8
 
 
 @pytest.mark.parametrize("stream", OF_CONVERSATIONS)
@@ -162,7 +150,6 @@ def test_any_other_failure_of_an_item_fails_the_stream_where_it_can_resume(
 def test_a_contact_that_changes_after_a_resumed_walk_read_it_is_read_again(sandbox: Serve) -> None:
     drift = sandbox(30)
     contacts = selecting("contacts")
-    drift.account.contact_names = {}
     drift.fault = lambda _, request: (
         error(401, "authentication_error", "no") if len(drift.requests) > 12 else None
     )
@@ -234,7 +221,7 @@ def test_a_missing_scope_is_named_and_the_other_streams_go_on(
 
 @pytest.mark.parametrize("concurrency", [1, 3, 8])
 def test_no_more_requests_are_under_way_than_allowed(sandbox: Serve, concurrency: int) -> None:
-    drift = sandbox(100, latency=0.01)
+    drift = sandbox(100, latency=0.03)
     run_here(settings(drift, concurrency=concurrency), None, selecting("messages"))
     assert drift.most_under_way == concurrency
 
@@ -259,8 +246,9 @@ def test_requests_per_minute_hold_for_all_streams_together(sandbox: Serve) -> No
     catalog = selecting("conversation_details", "users", "teams")
     run_here(settings(drift, requests_per_minute=600), None, catalog)
     assert len(arrived) == 23
-    # 600 in a minute are 10 in a second; a little is allowed for the way.
-    assert all(later - earlier > 0.9 for earlier, later in zip(arrived, arrived[10:], strict=False))
+    # 600 in a minute are one every 0.1 s: no more, and not much less.
+    assert arrived[-1] - arrived[0] > 2.1
+    assert statistics.median(later - earlier for earlier, later in pairwise(arrived)) < 0.13
 
 
 def test_while_drift_asks_to_wait_every_worker_waits(sandbox: Serve) -> None:
@@ -279,14 +267,3 @@ def test_while_drift_asks_to_wait_every_worker_waits(sandbox: Serve) -> None:
     assert pause > 0.9
     # What was under way already may still arrive, but nothing new starts.
     assert not any(arrived[9] + 0.4 < moment < arrived[9] + 0.9 for moment in arrived)
-
-
-def test_a_free_form_object_arrives_as_it_is(sandbox: Serve) -> None:
-    drift = sandbox(1)
-    conversation = next(iter(drift.account.conversations))
-    drift.account.messages_in[conversation] = 1
-    (record,) = run_here(settings(drift), None, selecting("messages")).records("messages")
-    assert record["attributes"] == drift.account.messages(conversation)[0]["attributes"]
-    assert json.dumps(record["context"]) == json.dumps(
-        drift.account.messages(conversation)[0]["context"]
-    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime as dt
 import os
 import shutil
 import signal
@@ -17,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from tests.sandbox.account import Account
-from tests.sandbox.expected import as_record
-from tests.sandbox.postgres import postgres, rows
+from tests.sandbox.expected import expected
+from tests.sandbox.postgres import postgres, records
 from tests.sandbox.server import TOKEN, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
+
+    Records = dict[int | str, dict[str, Any]]
 
 PROJECT = Path(__file__).parents[2]
 SECONDS_TO_END = 10
@@ -133,12 +134,12 @@ def _no_process_left(pid: int) -> Iterator[None]:
 
 def _report(drift: Sandbox, url: str) -> None:
     """Say what the account holds, what arrived, and whether they agree."""
-    account = {row["id"]: as_record(row) for row in drift.account.conversations.values()}
+    account = expected(drift.account)
     print(f"\nsandbox: the Drift account holds {len(account):,} conversations.")
     print(f"sandbox: Drift answered {len(drift.requests):,} requests.")
     if not drift.requests:
         return
-    table, arrived = rows(url, "conversations")
+    table, arrived = records(url, "conversations")
     if table is None:
         print("sandbox: PostgreSQL holds no table of conversations.")
         return
@@ -149,18 +150,12 @@ def _report(drift: Sandbox, url: str) -> None:
 
 
 def _comparable(row: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
-    """Bring a row of a table into the shape of a record: names of any case, times as text."""
+    """Bring a row of a table into the shape of a record: targets change the case of names."""
     lowered = {name.lower().replace("_", ""): value for name, value in row.items()}
-    record = {name: lowered.get(name.lower()) for name in like}
-    return {
-        name: value.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
-        if isinstance(value, dt.datetime)
-        else value
-        for name, value in record.items()
-    }
+    return {name: lowered.get(name.lower()) for name in like}
 
 
-def _difference(account: dict[int, Any], target: dict[int, Any], arrived: int) -> str:
+def _difference(account: Records, target: Records, arrived: int) -> str:
     missing, extra = len(account.keys() - target.keys()), len(target.keys() - account.keys())
     other = sum(account[id_] != target[id_] for id_ in account.keys() & target.keys())
     twice = arrived - len(target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import logging
 import subprocess
 import warnings
@@ -40,8 +41,11 @@ def postgres(folder: Path) -> Iterator[str]:
         server.cleanup()
 
 
-def rows(url: str, table: str) -> tuple[str | None, list[dict[str, Any]]]:
-    """Read a table, whatever schema it is in: its full name, and its rows."""
+def records(url: str, table: str) -> tuple[str | None, list[dict[str, Any]]]:
+    """Read what a target wrote, whatever schema it is in: the table's full name, and its records.
+
+    Times are text again, as they left the tap; what the target added of its own is left out.
+    """
     with psycopg.connect(url, row_factory=dict_row) as connection:
         found = connection.execute(
             "select table_schema from information_schema.tables where table_name = %s", [table]
@@ -50,4 +54,17 @@ def rows(url: str, table: str) -> tuple[str | None, list[dict[str, Any]]]:
             return None, []
         schema = found["table_schema"]
         query = sql.SQL("select * from {}").format(sql.Identifier(schema, table))
-        return f"{schema}.{table}", connection.execute(query).fetchall()
+        rows = connection.execute(query).fetchall()
+    return f"{schema}.{table}", [
+        {
+            name: as_text(value) if isinstance(value, dt.datetime) else value
+            for name, value in row.items()
+            if not name.startswith("_sdc_")
+        }
+        for row in rows
+    ]
+
+
+def as_text(time: dt.datetime) -> str:
+    """A time in a warehouse, as it left the tap."""
+    return time.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"

@@ -1,0 +1,49 @@
+"""Running Meltano, with plugins and a memory of its own, so that tests can run side by side."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.sandbox import TOKEN, Sandbox
+
+PROJECT = Path(__file__).parents[1]
+
+
+def meltano(
+    *arguments: str,
+    drift: Sandbox,
+    folder: Path,
+    project: Path = PROJECT,
+    postgres_url: str = "",
+) -> subprocess.CompletedProcess[str]:
+    """Run Meltano on a project, with an account and a place for what arrives."""
+    return subprocess.run(
+        [shutil.which("meltano", path=Path(sys.executable).parent) or "meltano", *arguments],
+        cwd=project,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=os.environ
+        | own(folder)
+        | {
+            "TAP_DRIFT_ACCESS_TOKEN": TOKEN,
+            "TAP_DRIFT_API_URL": drift.url,
+            "TARGET_JSONL_DESTINATION_PATH": str(folder),
+            "TARGET_POSTGRES_SQLALCHEMY_URL": postgres_url.replace(
+                "postgresql://", "postgresql+psycopg://"
+            ),
+        },
+    )
+
+
+def own(folder: Path) -> dict[str, str]:
+    """Where Meltano keeps plugins, the catalogs of runs, and states: else in the project."""
+    return {
+        "MELTANO_SYS_DIR_ROOT": f"{folder}/.meltano",
+        "MELTANO_DATABASE_URI": f"sqlite:///{folder}/meltano.db",
+    }
