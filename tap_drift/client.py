@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
+import math
 import random
 import socket
 import ssl
-import sys
 import threading
 import time
 import traceback
@@ -23,19 +24,20 @@ from requests.adapters import HTTPAdapter
 from singer_sdk import RESTStream, SchemaDirectory, StreamSchema
 from singer_sdk.authenticators import BearerTokenAuthenticator
 from singer_sdk.batch import Batcher
-from singer_sdk.exceptions import ConfigValidationError, FatalAPIError, RetriableAPIError
+from singer_sdk.exceptions import (
+    ConfigValidationError,
+    FatalAPIError,
+    RetriableAPIError,
+    SingerSDKError,
+)
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.helpers.jsonpath import extract_jsonpath
 from urllib3 import Retry
 from urllib3.exceptions import HTTPError
 
 from tap_drift import schemas
+from tap_drift.compat import override
 from tap_drift.values import conformed, whole_text
-
-if sys.version_info >= (3, 12):
-    from typing import override
-else:
-    from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
@@ -84,7 +86,7 @@ class DriftError(FatalAPIError):
         self.status = status
 
 
-class TooSlowError(RetriableAPIError):
+class AskForLessError(RetriableAPIError):
     """No whole answer in time, or a 5xx: asking for less may help where asking again doesn't."""
 
 
@@ -109,7 +111,9 @@ class DriftSession(requests.Session):
         self.mount("http://", adapter)
         self._turns: Limiter | None = None
         if requests_per_minute:
-            self._turns = Limiter(Rate(1, max(1, 60_000 // requests_per_minute)))
+            # One at a time, so that none waits longer than another that came before it.
+            milliseconds = math.ceil(60_000 / requests_per_minute)
+            self._turns = Limiter(Rate(1, milliseconds), buffer_ms=0)
 
     def pause(self, seconds: float) -> None:
         """Let no request start within the next `seconds`."""
@@ -117,7 +121,7 @@ class DriftSession(requests.Session):
 
     @override
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Follow no redirect: the token is for Drift alone."""
+        """Follow no redirect, and don't even look where it leads: the token is for Drift alone."""
 
     @override
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
@@ -155,8 +159,7 @@ class DriftStream(RESTStream[str]):
             session: The connections that all streams share.
         """
         super().__init__(tap)
-        self._requests_session = session
-        self._session = session
+        self._requests_session: DriftSession = session
         self._counting = threading.Lock()
         self._warned: set[str] = set()
         self.requests_made = 0
@@ -181,28 +184,31 @@ class DriftStream(RESTStream[str]):
 
     @override
     def get_records(self, context: Context | None) -> Iterator[dict[str, Any]]:
-        """Read the stream; say what went wrong if it can't be read to its end.
+        """Read the stream: one record for a connection test (`--test`), else to its end."""
+        return itertools.islice(self.read_records(), self.ABORT_AT_RECORD_COUNT)
 
-        An error ends this stream alone: the others still run, and `failed` tells the tap.
-        """
+    # Private in the SDK, where it holds all that can go wrong with a record: reading, mapping,
+    # and writing it.
+    @override
+    def _sync_records(self, *args: Any, **kwargs: Any) -> Generator[dict[str, Any], Any, None]:
+        with self._failing_alone():
+            yield from super()._sync_records(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _failing_alone(self) -> Iterator[None]:
+        """Let an error end this stream alone: the others still run, and `failed` tells the tap."""
         try:
-            # A connection test (--test) takes one record; else there is no limit.
-            yield from itertools.islice(self.read_records(), self.ABORT_AT_RECORD_COUNT)
-        except (FatalAPIError, RetriableAPIError) as error:
-            if self.ABORT_AT_RECORD_COUNT is not None:
-                raise  # it is to fail
-            self._fail(
-                f"{error} Given up after {self.config['max_retries']} retries."
-                if isinstance(error, RetriableAPIError)
-                else str(error)
-            )
-        except Exception as error:
-            if self.ABORT_AT_RECORD_COUNT is not None:
-                raise
+            yield
+        except RetriableAPIError as error:
+            self._fail(f"{error} Given up after {self.config['max_retries']} retries.")
+        except SingerSDKError as error:
+            self._fail(str(error))
+        except Exception as error:  # noqa: BLE001  (whatever it is, the other streams go on)
             # Without the error's own words, which may hold what people wrote.
             where = "".join(traceback.format_tb(error.__traceback__))
             self._fail(
-                f"this is a bug of the tap ({type(error).__name__}), please report it:\n{where}"
+                f"{type(error).__name__}. If no setting (stream_maps, batch_config) explains that, "
+                f"it is a bug of the tap; please report it:\n{where}"
             )
 
     def _fail(self, message: str) -> None:
@@ -256,27 +262,25 @@ class DriftStream(RESTStream[str]):
             Its cursor; `None` on the last page, whichever way Drift marks it.
 
         Raises:
-            DriftError: There is more, but the answer does not say where.
+            DriftError: There is more, but the answer does not say where, or in no usable way.
         """
         if not self.next_page_token_jsonpath:
             return None
         place, _, name = self.next_page_token_jsonpath.rpartition(".")
         pagination = next(extract_jsonpath(place, body), None) or {}
-        if not isinstance(pagination, dict) or (
-            pagination.get("more") and not pagination.get(name)
-        ):
-            msg = f"Drift says that there is more, but not where ({self.next_page_token_jsonpath})."
-            raise DriftError(msg)
-        if pagination.get("more") is False or pagination.get(name) in (None, ""):
+        if not isinstance(pagination, dict):
+            pagination = {"more": True}
+        more, cursor = pagination.get("more"), pagination.get(name)
+        if more is False or (not more and cursor in (None, "")):
             return None
-        cursor, token = pagination[name], self.config["access_token"]
         if (
-            not isinstance(cursor, (str, int))
+            not cursor
+            or not isinstance(cursor, (str, int))
             or not str(cursor).isprintable()
             or len(str(cursor)) > LONGEST_CURSOR
-            or token in str(cursor)
+            or self.config["access_token"] in str(cursor)  # it would be kept in STATE
         ):
-            msg = f"Drift's cursor ({self.next_page_token_jsonpath}) is none to send back or keep."
+            msg = f"Drift says that there is more, but not where ({self.next_page_token_jsonpath})."
             raise DriftError(msg)
         return str(cursor)
 
@@ -341,13 +345,18 @@ class DriftStream(RESTStream[str]):
         if len(self.stream_maps) > 1:
             msg = f"{self.name}: BATCH can't be combined with a stream map that copies a stream."
             raise ConfigValidationError(msg, errors=[msg])
-        rows = self._sync_records(context, write_messages=False)
-        records = (
-            message.record for row in rows for message in self._generate_record_messages(dict(row))
-        )
-        batcher = Batcher(tap_name=self.tap_name, stream_name=self.name, batch_config=batch_config)
-        for manifest in batcher.get_batches(records=records):
-            yield batch_config.encoding, manifest
+        with self._failing_alone():
+            rows = self._sync_records(context, write_messages=False)
+            records = (
+                message.record
+                for row in rows
+                for message in self._generate_record_messages(dict(row))
+            )
+            batcher = Batcher(
+                tap_name=self.tap_name, stream_name=self.name, batch_config=batch_config
+            )
+            for manifest in batcher.get_batches(records=records):
+                yield batch_config.encoding, manifest
 
     # Requests
 
@@ -364,7 +373,7 @@ class DriftStream(RESTStream[str]):
         Raises:
             DriftError: Drift refused.
             RetriableAPIError: Drift could not be reached or could not answer, and the retries
-                are used up. It is a `TooSlowError` where asking for less may help.
+                are used up. It is a `AskForLessError` where asking for less may help.
         """
         request = self.build_prepared_request(
             method="GET",
@@ -379,7 +388,10 @@ class DriftStream(RESTStream[str]):
         request: requests.PreparedRequest,
         context: Context | None,  # noqa: ARG002
     ) -> Any:
-        session, url = self.requests_session, str(request.url)
+        if self.failed:  # another thread has found that out meanwhile
+            msg = "the stream has failed already."
+            raise DriftError(msg)
+        session, url = self._requests_session, str(request.url)
         what = f"GET {urlsplit(url).path}"
         with self._counting:
             self.requests_made += 1
@@ -387,24 +399,29 @@ class DriftStream(RESTStream[str]):
             response = session.send(
                 request,
                 timeout=self.timeout,
-                allow_redirects=False,
                 **session.merge_environment_settings(url, {}, None, None, None),
             )
-        except requests.RequestException as error:
+        except OSError as error:
             raise self._network_error(error, what, urlsplit(url).hostname) from None
         return self._document(response)
 
     def _network_error(
-        self,
-        error: requests.RequestException,
-        what: str,
-        host: str | None,
+        self, error: OSError, what: str, host: str | None
     ) -> FatalAPIError | RetriableAPIError:
+        if isinstance(error, ValueError) or not isinstance(error, requests.RequestException):
+            return DriftError(f"{what}: this machine is not set up for it: {error}")
         if (certificate := _cause(error, ssl.SSLError)) is not None:
             reason = getattr(certificate, "verify_message", "") or certificate.reason
             return DriftError(
                 f"{what}: the connection to {host} is not safe ({reason}), so the token was not "
                 "sent. Is api_url right, and does this machine trust the right certificates?"
+            )
+        return self._outage(error, what, host)
+
+    def _outage(self, error: OSError, what: str, host: str | None) -> RetriableAPIError:
+        if isinstance(error, requests.exceptions.ProxyError):
+            return RetriableAPIError(
+                f"{what}: the proxy that this machine's settings name takes no connection."
             )
         if _cause(error, socket.gaierror) is not None:
             return RetriableAPIError(
@@ -414,10 +431,10 @@ class DriftStream(RESTStream[str]):
         if isinstance(error, requests.ConnectTimeout):
             return RetriableAPIError(f"{what}: no connection to {host} within {self.timeout} s.")
         if isinstance(error, requests.Timeout) or _cause(error, TimeoutError) is not None:
-            return TooSlowError(f"{what}: no answer within {self.timeout} s (request_timeout).")
+            return AskForLessError(f"{what}: no answer within {self.timeout} s (request_timeout).")
         if _cause(error, ConnectionRefusedError) is not None:
             return RetriableAPIError(f"{what}: {host} refused the connection.")
-        return TooSlowError(f"{what}: the connection to {host} broke off in the middle.")
+        return AskForLessError(f"{what}: the connection to {host} broke off in the middle.")
 
     def _document(self, response: requests.Response) -> Any:
         """Tell a good answer from an error.
@@ -433,7 +450,7 @@ class DriftStream(RESTStream[str]):
 
         Raises:
             DriftError: Asking again won't help.
-            RetriableAPIError: Asking again may help; a `TooSlowError` if asking for less may too.
+            RetriableAPIError: Asking again may help. It is an `AskForLessError` if that may too.
         """
         try:
             body, is_json = response.json(), True
@@ -445,7 +462,7 @@ class DriftStream(RESTStream[str]):
             status = _STATUS_OF_ERROR_TYPE.get(error_type, HTTPStatus.BAD_REQUEST)
         if status == HTTPStatus.OK and is_json:
             # Half an emoji, from a text that was cut, is valid JSON, but can't be written as UTF-8.
-            return whole_text(body) if b"\\ud" in response.content else body
+            return whole_text(body) if b"\\ud" in response.content.lower() else body
 
         what = f"GET {urlsplit(response.url).path}: Drift answered {status}"
         if complaint:
@@ -456,14 +473,15 @@ class DriftStream(RESTStream[str]):
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             msg = f"{what}. Fewer may be asked for with requests_per_minute or concurrency."
             raise RetriableAPIError(msg, response)
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
             msg = f"{what}."
-            raise TooSlowError(msg, response)
+            raise AskForLessError(msg, response)
         if status < HTTPStatus.MULTIPLE_CHOICES:
             msg = f"{what}. Does a proxy or a login page stand between, or is the API gone?"
             raise RetriableAPIError(msg, response)
         msg = f"{what}. {self._advice(status, response)}"
-        raise DriftError(msg, status)
+        # Without Drift's own words, a 404 may as well be another server's, or the end of the API.
+        raise DriftError(msg, status if complaint else None)
 
     def _complaint(self, body: Any) -> tuple[str, str]:
         """Read an error from an answer: one line for the user, and Drift's type of it."""
@@ -539,7 +557,7 @@ class DriftStream(RESTStream[str]):
             response.status_code == HTTPStatus.TOO_MANY_REQUESTS
             or retry_after(response) is not None
         ):
-            self._session.pause(wait)
+            self._requests_session.pause(wait)
         self.logger.warning(
             "%s: %s Trying again in %.1f s (%d of %d).",
             self.name,

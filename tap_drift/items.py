@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from http import HTTPStatus
 from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tap_drift.client import DriftError
+from tap_drift.compat import override
 from tap_drift.newest_first import NewestFirstStream
 from tap_drift.values import integer
-
-if sys.version_info >= (3, 12):
-    from typing import override
-else:
-    from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,7 +74,8 @@ class ItemsStream(NewestFirstStream):
             # The version of the conversation that this was read at, where the stream has it.
             known = self.versioned and "updatedAt" in row
             version = {"conversationUpdatedAt": row["updatedAt"]} if known else {}
-            for item in items:
+            self._gone += items is None
+            for item in items or ():
                 yield self.conform(item | version)
 
     def _item_id(self, row: dict[str, Any]) -> int | None:
@@ -89,7 +85,7 @@ class ItemsStream(NewestFirstStream):
             self._warn_once(self.item_field, "of a conversation is missing or no number")
             return None
 
-    def _items(self, id_: int) -> list[dict[str, Any]]:
+    def _items(self, id_: int) -> list[dict[str, Any]] | None:
         path = self.item_path.format(id_)
         try:
             return [
@@ -98,8 +94,6 @@ class ItemsStream(NewestFirstStream):
                 for item in self.rows(body, self.item_jsonpath)
             ]
         except DriftError as error:
-            if error.status not in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
+            if error.status != HTTPStatus.NOT_FOUND:
                 raise
-            with self._counting:
-                self._gone += 1
-            return []
+            return None

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-import sys
 import time
-from collections import Counter
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,13 +19,9 @@ import msgspec
 from singer_sdk.singerlib.catalog import REPLICATION_FULL_TABLE
 
 from tap_drift.bookmark import Bookmark, Covers, Place, Time, Walk
-from tap_drift.client import DriftError, DriftStream, TooSlowError
+from tap_drift.client import AskForLessError, DriftError, DriftStream
+from tap_drift.compat import override
 from tap_drift.values import integer
-
-if sys.version_info >= (3, 12):
-    from typing import override
-else:
-    from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -100,32 +94,6 @@ class Page(NamedTuple):
         )
 
 
-class Circles:
-    """Tells a list that moves from one that goes in circles."""
-
-    def __init__(self) -> None:
-        """Begin a walk."""
-        self._visits: Counter[str | None] = Counter()
-        self._deepest: Time | None = None
-
-    def visit(self, cursor: str | None) -> None:
-        """Take note of a cursor that is asked.
-
-        Raises:
-            DriftError: Cursors came back more often than a list that moves explains.
-        """
-        self._visits[cursor] += 1
-        returns = self._visits.total() - len(self._visits)
-        if returns > RETURNS_TOLERATED:
-            msg = f"the list goes in circles: its cursors came back {returns} times."
-            raise DriftError(msg)
-
-    def reached(self, cursor: str | None, last: Place | None) -> None:
-        """Take note of a page; one that is further down than ever is in no circle."""
-        if last and (self._deepest is None or last.updatedAt < self._deepest):
-            self._deepest, self._visits = last.updatedAt, Counter([cursor])
-
-
 class LostPlaceError(Exception):
     """A walk can't tell where it was, so it has to begin again at the head of the list."""
 
@@ -153,8 +121,8 @@ class NewestFirstStream(DriftStream):
         """
         return map(self.conform, rows)
 
-    # What the SDK would do to the state of a stream, and what the walk does instead. All three
-    # hooks have been in the SDK, with these names, since before the oldest that is supported.
+    # What the SDK would do to the state of a stream (in private hooks, but for the last), and what
+    # the walk does instead.
 
     @override
     def _increment_stream_state(
@@ -261,15 +229,13 @@ class NewestFirstStream(DriftStream):
         elif value:
             why = f"reading what changed since the bookmark {value}"
         else:
-            why = "no bookmark yet, reading everything"
+            why = "first run, no bookmark yet"
         self.bookmark = Bookmark(self.replication_key, value, asked, walk)
         self.logger.info("%s: %s; floor: %s.", self.name, why, self._find_floor() or "none")
         return walk
 
     def _find_floor(self) -> Time | None:
         """Say down to which time to read: the later of bookmark (less lookback) and start date."""
-        if self.replication_method == REPLICATION_FULL_TABLE:
-            return None
         bookmark = self.bookmark
         value = bookmark.replication_key_value
         if value and (lookback := int(self.config["lookback_seconds"])):
@@ -328,21 +294,26 @@ class NewestFirstStream(DriftStream):
             DriftError: Drift refuses, or the list goes in circles.
         """
         done, cursor, unproven = resumed, resumed.cursor if resumed else None, resumed is not None
-        self._counts_rows, empty_end_seen = True, False
-        circles = Circles()
-        above: Page | None = None
+        self._counts_rows, empty_end_seen, alone = True, False, False
+        asked: list[str | None] = []
+        deepest: Time | None = None
+        proved: Page | None = None
         while True:
-            circles.visit(cursor)
+            asked.append(cursor)
+            if (returns := len(asked) - len(set(asked))) > RETURNS_TOLERATED:
+                msg = f"the list goes in circles: its cursors came back {returns} times."
+                raise DriftError(msg)
             answer = self.ask_ahead(cursor)
-            if above and done:
-                yield above, done, False
-                above = None
+            if proved and done:
+                yield proved, done, False
+                proved = None
             page = answer()
             # An empty end is documented nowhere: believe it when it shows again.
             empty_end = done is not None and page == Page([], None)
             if (
                 page is None
                 or (unproven and done and not page.joins(done, again=cursor == done.cursor))
+                or (alone and done and not self._is_there_still(done))
                 or (empty_end and not empty_end_seen)
             ):
                 empty_end_seen |= empty_end
@@ -350,33 +321,40 @@ class NewestFirstStream(DriftStream):
                     msg = "the list changed, and what was read before can't be found in it again."
                     raise LostPlaceError(msg)
                 # Whatever happened above, the page that was read last shows where to go on.
-                cursor, unproven = done.cursor, True
+                cursor, unproven, alone = done.cursor, True, False
                 continue
 
             places = page.places
             if page.rows or done is None:
-                top = (done and done.top) or max((row.updatedAt for row in places), default=None)
+                top = (done and done.top) or max((one.updatedAt for one in places), default=None)
                 done = Walk(cursor, top, places[-1] if places else (done.last if done else None))
             if self._in_order and not page.is_sorted:
                 self._in_order = False
                 self.logger.warning(
                     "%s: rows do not come newest first, so the list is read to its end.", self.name
                 )
+            if done.last and (deepest is None or done.last.updatedAt < deepest):
+                # Further down than ever: however often the list has moved, that is no circle.
+                deepest, asked = done.last.updatedAt, [cursor]
             below_floor = floor and done.last and done.last.updatedAt < floor
             if page.next is None or (self._in_order and below_floor):
                 yield page, done, True
                 return
-            circles.reached(cursor, done.last)
             cursor, unproven = self._below(page, cursor)
-            above = page
+            alone = self._counts_rows and self._in_order and len(page.rows) == len(places) == 1
+            proved = page
+
+    def _is_there_still(self, walk: Walk) -> bool:
+        """Look whether the last row is where it was: pages of one row can't overlap to show it."""
+        page = self.ask_page(walk.cursor)
+        return page is not None and page.joins(walk, again=True)
 
     def _below(self, page: Page, cursor: str | None) -> tuple[str, bool]:
         """Say which cursor to ask for the page below, and whether that page has to prove itself.
 
         A cursor that counts rows skips some when rows above it leave the list (a conversation is
         deleted, or closed while open ones are read). It is asked so much higher that its page
-        begins with the last row of this one, or shows that the list moved. (Pages of one row are
-        the exception: they can't overlap and move on.)
+        begins with the last row of this one, or shows that the list moved.
         """
         following, start = str(page.next), cursor or "0"
         # From the first page of the walk on, so that ids which happen to fit are not mistaken.
@@ -406,12 +384,13 @@ class NewestFirstStream(DriftStream):
     def _report(self) -> None:
         self._reported_at = time.monotonic()
         self.logger.info(
-            "%s: %s read, back to %s (floor %s), %s requests",
+            "%s: %s read, back to %s (floor %s), %s request%s",
             self.name,
             f"{self._records_read:,}",
             (self._oldest or "now")[:10],
             (self._floor or "none")[:10],
             f"{self.requests_made:,}",
+            "s" * (self.requests_made != 1),
         )
 
     # Pages
@@ -446,7 +425,7 @@ class NewestFirstStream(DriftStream):
         while True:
             try:
                 body = self.ask(self.path, self.get_url_params(None, cursor))
-            except TooSlowError as error:
+            except AskForLessError as error:
                 if self._page_size == 1:
                     raise
                 self._page_size //= 2

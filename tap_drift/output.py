@@ -6,15 +6,12 @@ import copy
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from singer_sdk.contrib.msgspec import MsgSpecWriter
 from singer_sdk.singerlib import StateMessage
 
-if sys.version_info >= (3, 12):
-    from typing import override
-else:
-    from typing_extensions import override
+from tap_drift.compat import override
 
 if TYPE_CHECKING:
     from singer_sdk.singerlib import Message
@@ -32,7 +29,6 @@ class Writer(MsgSpecWriter):
     """Writes whole lines, whatever signal arrives in between, and remembers the last STATE."""
 
     def __init__(self) -> None:
-        """Begin with nothing written."""
         super().__init__()
         self.last_state: StateMessage | None = None
         self.ends_in_state = False
@@ -85,16 +81,17 @@ class Writer(MsgSpecWriter):
         self._exit_code = exit_code
 
 
-class Masked(logging.Filter):
-    """Keeps a secret out of every log line, whoever writes it."""
+def mask(secret: str) -> None:
+    """Keep a secret out of every log line from now on, whoever writes it.
 
-    def __init__(self, secret: str) -> None:
-        """Remember the secret."""
-        super().__init__()
-        self.secret = secret
+    Args:
+        secret: What three asterisks stand for then.
+    """
 
-    @override
-    def filter(self, record: logging.LogRecord) -> bool:
-        if self.secret in (line := record.getMessage()):
-            record.msg, record.args = line.replace(self.secret, "***"), ()
-        return True
+    class MaskedRecord(logging.LogRecord):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            if secret in (line := self.getMessage()):
+                self.msg, self.args = line.replace(secret, "***"), ()
+
+    logging.setLogRecordFactory(MaskedRecord)

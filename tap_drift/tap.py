@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import datetime as dt
 import ipaddress
-import logging
 import os
 import re
 import signal
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 
 import click
 import msgspec
+import requests
 from singer_sdk import Tap
 from singer_sdk import typing as th
 from singer_sdk.exceptions import ConfigValidationError, SingerSDKError
@@ -24,14 +24,10 @@ from singer_sdk.tap_base import CliTestOptionValue
 
 from tap_drift import streams
 from tap_drift.client import DriftSession
+from tap_drift.compat import override
 from tap_drift.newest_first import STATUS_IDS
-from tap_drift.output import SIGNALLED, Masked, Writer
+from tap_drift.output import SIGNALLED, Writer, mask
 from tap_drift.values import rfc3339
-
-if sys.version_info >= (3, 12):
-    from typing import override
-else:
-    from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +49,10 @@ STREAMS: tuple[type[DriftStream], ...] = (
 
 SECONDS_TO_END = 5.0
 """How long a run that is told to end may take, if nobody reads its last lines."""
+
+
+def _mistake(line: str) -> ConfigValidationError:
+    return ConfigValidationError(line, errors=[line])
 
 
 def _fail(error: SingerSDKError) -> NoReturn:
@@ -168,13 +168,11 @@ class TapDrift(Tap):
             ConfigValidationError: A setting is missing or wrong.
         """
         try:
-            super().__init__(*args, parse_env_config=parse_env_config, **kwargs)
+            _ = parse_env_config and self._env_var_config  # where the SDK would let it be raised
         except ValueError as error:
-            if not parse_env_config:
-                raise
-            # The SDK reads numbers and lists from the environment before it validates them.
             line = f"A TAP_DRIFT_ variable is not what its setting asks for: {error}"
-            raise ConfigValidationError(line, errors=[line]) from None
+            raise _mistake(line) from None
+        super().__init__(*args, parse_env_config=parse_env_config, **kwargs)
 
     # Private in the SDK, and the only place where settings can be checked beyond JSON Schema.
     @override
@@ -185,8 +183,9 @@ class TapDrift(Tap):
         except ConfigValidationError as error:
             errors = error.errors
         token = self._config.get("access_token")
-        if token is not None:
+        if token:
             errors = [error.replace(repr(token), "***") for error in errors]
+            mask(str(token))
         errors += _setting_errors(self._config)
         if errors and raise_errors:
             msg = "Some settings are wrong."
@@ -200,7 +199,7 @@ class TapDrift(Tap):
             bookmarks = msgspec.convert(state, _State).bookmarks or {}
         except msgspec.ValidationError as error:
             line = f'The state is damaged ({error}). It looks like {{"bookmarks": {{...}}}}.'
-            raise ConfigValidationError(line, errors=[line]) from None
+            raise _mistake(line) from None
         # The SDK's own notes on runs that did not finish: no stream of this tap needs them.
         notes = {"progress_markers", "partitions"}
         own = {
@@ -245,8 +244,6 @@ class TapDrift(Tap):
             )
         except SingerSDKError as error:
             _fail(error)
-        for handler in [*logging.getLogger().handlers, *cls.logger.handlers]:
-            handler.addFilter(Masked(tap.config["access_token"]))
         writer = tap.message_writer
         assert isinstance(writer, Writer)  # noqa: S101  (for the type checker: message_writer_class)
         writer.last_state = StateMessage(value=copy.deepcopy(tap.state))
@@ -303,6 +300,8 @@ class TapDrift(Tap):
             tap.run_sync_dry_run(streams=[one for one in tap.streams.values() if one.selected])
         except SingerSDKError as error:
             _fail(error)
+        if any(stream.failed for stream in tap.streams.values()):  # type: ignore[attr-defined]
+            ctx.exit(1)
         cls.logger.info("The settings and the token work.")
         ctx.exit()
 
@@ -316,7 +315,7 @@ def _read_json(file: IO[str] | None, option: str) -> dict[str, Any] | None:
         return None if file is None else msgspec.json.decode(file.read(), type=dict[str, Any])
     except (ValueError, OSError) as error:
         line = f"{option} is no JSON object: {error}"
-        raise ConfigValidationError(line, errors=[line]) from None
+        raise _mistake(line) from None
 
 
 def _setting_errors(config: dict[str, Any]) -> list[str]:
@@ -353,6 +352,7 @@ def _setting_errors(config: dict[str, Any]) -> list[str]:
 
 def _is_safe(api_url: str) -> bool:
     try:
+        requests.PreparedRequest().prepare_url(api_url, None)
         url = urlsplit(api_url)
         host = url.hostname
     except ValueError:

@@ -118,6 +118,8 @@ def _scalar(value: Any, schema: Mapping[str, Any], types: list[str]) -> Any:
         raise ValueError(value)  # noqa: TRY004  (one error for all that does not fit)
     if "boolean" in types and isinstance(value, bool):
         return value
+    if "number" in types and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return value
     if "integer" in types:
         return integer(value)
     if "string" in types and not isinstance(value, bool):

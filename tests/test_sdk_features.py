@@ -179,6 +179,15 @@ def test_a_field_that_is_not_selected_stays_away(sandbox: Serve) -> None:
     assert "contactId" not in schema(output.messages)
 
 
+def test_a_field_that_the_catalog_has_as_a_number_stays(sandbox: Serve) -> None:
+    drift = sandbox(5)
+    catalog = selecting("conversations")
+    (entry,) = [e for e in catalog["streams"] if e["tap_stream_id"] == "conversations"]
+    entry["schema"]["properties"]["inboxId"]["type"] = ["number", "null"]
+    output = run_here(settings(drift), None, catalog)
+    assert upserted({}, output.records()) == expected(drift.account)
+
+
 def test_the_catalog_and_the_state_from_files(sandbox: Serve, tmp_path: Path) -> None:
     drift = sandbox(60)
     config = settings(drift)

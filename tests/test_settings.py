@@ -59,6 +59,8 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"api_url": "http://192.168.1.5"}, "is not safe for the token"),
     ({"api_url": "driftapi.com"}, "is not safe for the token"),
     ({"api_url": "http://[::1"}, "is not safe for the token"),
+    ({"api_url": "https://exa mple.com"}, "is not safe for the token"),
+    ({"api_url": "https://127.0.0.1:99999"}, "is not safe for the token"),
     ({"api_url": "https://user@driftapi.com"}, "is not safe for the token"),
 ]
 
@@ -197,7 +199,7 @@ def test_the_connection_test_fails_with_a_wrong_token(
     sandbox: Callable[..., Sandbox], tmp_path: Path
 ) -> None:
     output = run_tap(
-        tmp_path, settings(sandbox(60)) | {"access_token": "wrong"}, None, None, "--test"
+        tmp_path, settings(sandbox(60)) | {"access_token": "another"}, None, None, "--test"
     )
     assert output.exit_code == 1
     assert "The access token is wrong" in output.stderr

@@ -677,6 +677,16 @@ def test_deletions_above_the_cursor_within_a_run_lose_nothing(
     assert {id_: loaded.get(id_) for id_ in expected(drift.account)} == expected(drift.account)
 
 
+def test_deletions_between_pages_of_one_row_lose_nothing(sandbox: Serve, cursor: Cursor) -> None:
+    drift = sandbox(12, cursor)
+    for number in (5, 9, 14):
+        drift.faults[number] = changing(lambda account: account.delete(account.listing()[0]["id"]))
+    output = run_here(settings(drift, page_size=1))
+    assert output.exit_code == 0
+    arrived = upserted({}, output.records())
+    assert {id_: arrived.get(id_) for id_ in expected(drift.account)} == expected(drift.account)
+
+
 # What people read
 
 
@@ -685,7 +695,7 @@ def test_a_first_run_says_so_and_what_it_did(sandbox: Serve, log: pytest.LogCapt
     run_here(settings(drift))
     oldest = newest_first_times(drift)[-1][:10]
     start, end = said(log)
-    assert start == "conversations: no bookmark yet, reading everything; floor: none."
+    assert start == "conversations: first run, no bookmark yet; floor: none."
     assert end == f"conversations: 1,000 read, back to {oldest} (floor none), 20 requests"
 
 
@@ -700,7 +710,7 @@ def test_an_incremental_run_names_bookmark_and_floor(
     run_here(settings(drift), state)
     start, end = said(log)
     assert start == f"conversations: reading what changed since the bookmark {top}; floor: {top}."
-    assert end == f"conversations: 1 read, back to {times[1][:10]} (floor {top[:10]}), 1 requests"
+    assert end == f"conversations: 1 read, back to {times[1][:10]} (floor {top[:10]}), 1 request"
 
 
 def test_a_resumed_run_names_the_cursor(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.sandbox.expected import expected
-from tests.sandbox.server import answers, error
+from tests.sandbox.server import answers, error, html
 from tests.tap import run_here, selecting, settings, upserted
 
 if TYPE_CHECKING:
@@ -126,6 +126,18 @@ def test_items_that_are_gone_are_skipped_and_counted(
     assert missing
 
 
+@pytest.mark.parametrize("status", [404, 410])
+def test_an_api_that_is_gone_is_no_item_that_is_gone(sandbox: Serve, status: int) -> None:
+    drift = sandbox(5)
+    gone = html(status)
+    drift.fault = lambda drift, request: (
+        gone(drift, request) if request.path != "/conversations/list" else None
+    )
+    output = run_here(settings(drift), None, selecting("messages"))
+    assert output.exit_code == 1
+    assert output.bookmark("messages")["replication_key_value"] is None
+
+
 @pytest.mark.parametrize("stream", OF_CONVERSATIONS)
 def test_any_other_failure_of_an_item_fails_the_stream_where_it_can_resume(
     sandbox: Serve, stream: str
@@ -221,7 +233,7 @@ def test_a_missing_scope_is_named_and_the_other_streams_go_on(
 
 @pytest.mark.parametrize("concurrency", [1, 3, 8])
 def test_no_more_requests_are_under_way_than_allowed(sandbox: Serve, concurrency: int) -> None:
-    drift = sandbox(100, latency=0.03)
+    drift = sandbox(30, latency=0.03)
     run_here(settings(drift, concurrency=concurrency), None, selecting("messages"))
     assert drift.most_under_way == concurrency
 
