@@ -50,7 +50,6 @@ class Covers(msgspec.Struct, frozen=True):
         return statuses and start_date
 
     def __str__(self) -> str:
-        """Say it in words."""
         statuses = f"status {' or '.join(self.statuses)}" if self.statuses else "every status"
         return f"{statuses}, {f'from {self.start_date}' if self.start_date else 'from any time'}"
 

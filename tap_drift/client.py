@@ -76,12 +76,6 @@ class DriftError(FatalAPIError):
     """
 
     def __init__(self, message: str, status: int | None = None) -> None:
-        """Keep the status beside the message.
-
-        Args:
-            message: What was asked, what Drift answered, and what to do.
-            status: The HTTP status that the answer amounts to.
-        """
         super().__init__(message)
         self.status = status
 
@@ -111,7 +105,7 @@ class DriftSession(requests.Session):
         self.mount("http://", adapter)
         self._turns: Limiter | None = None
         if requests_per_minute:
-            # One at a time, so that none waits longer than another that came before it.
+            # Evenly spaced, not as many as allowed at once.
             milliseconds = math.ceil(60_000 / requests_per_minute)
             self._turns = Limiter(Rate(1, milliseconds), buffer_ms=0)
 
@@ -152,12 +146,6 @@ class DriftStream(RESTStream[str]):
     """The scope that a token needs for this stream (Drift's page on authentication)."""
 
     def __init__(self, tap: Tap, session: DriftSession) -> None:
-        """Create the stream.
-
-        Args:
-            tap: The tap that it belongs to.
-            session: The connections that all streams share.
-        """
         super().__init__(tap)
         self._requests_session: DriftSession = session
         self._counting = threading.Lock()
