@@ -1,4 +1,4 @@
-"""The main job: Meltano runs the tap into real targets."""
+"""Meltano runs the tap into real targets. (The main job itself: `test_sandbox.py`.)"""
 
 from __future__ import annotations
 
@@ -28,23 +28,6 @@ def in_postgres(url: str) -> dict[int | str, dict[str, Any]]:
     arrived = upserted({}, found)
     assert len(arrived) == len(found)
     return arrived
-
-
-def test_meltano_run_into_postgres_and_again(
-    sandbox: Serve, postgres_url: str, tmp_path: Path
-) -> None:
-    drift = sandbox(1000)
-    run = ("run", "tap-drift", "target-postgres")
-    first = meltano(*run, drift=drift, folder=tmp_path, postgres_url=postgres_url)
-    assert first.returncode == 0, first.stderr
-    assert in_postgres(postgres_url) == expected(drift.account)
-
-    drift.account.move_on()
-    before = len(drift.requests)
-    second = meltano(*run, drift=drift, folder=tmp_path, postgres_url=postgres_url)
-    assert second.returncode == 0, second.stderr
-    assert len(drift.requests) == before + 1
-    assert in_postgres(postgres_url) == expected(drift.account)
 
 
 def test_meltano_run_into_jsonl(sandbox: Serve, tmp_path: Path) -> None:
