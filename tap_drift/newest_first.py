@@ -261,7 +261,7 @@ class NewestFirstStream(DriftStream):
         """
         floor = self._floor = self._find_floor()
         above: set[Place | None] = set()
-        for page, done, arrived in self._descend(resumed, floor):
+        for page, walk, arrived in self._descend(resumed, floor):
             rows = [
                 fields
                 for place, _, fields in page.rows
@@ -271,8 +271,8 @@ class NewestFirstStream(DriftStream):
                 self._records_read += 1
                 yield record
             # Here the last record of the page is out.
-            self._oldest = done.last.updatedAt if done.last else None
-            self._checkpoint(done, arrived=arrived)
+            self._oldest = max(walk.last.updatedAt, floor or "") if walk.last else None
+            self._checkpoint(walk, arrived=arrived)
             above = {row.place for row in page.rows}
             if time.monotonic() - self._reported_at >= SECONDS_BETWEEN_REPORTS:
                 self._report()
@@ -293,8 +293,9 @@ class NewestFirstStream(DriftStream):
             LostPlaceError: What lies between two pages can't be told.
             DriftError: Drift refuses, or the list goes in circles.
         """
-        done, cursor, unproven = resumed, resumed.cursor if resumed else None, resumed is not None
-        self._counts_rows, empty_end_seen, alone = True, False, False
+        walk, unproven, alone = resumed, resumed is not None, False
+        cursor = resumed.cursor if resumed else None
+        self._counts_rows, empty_end_seen = True, False
         asked: list[str | None] = []
         deepest: Time | None = None
         proved: Page | None = None
@@ -304,41 +305,41 @@ class NewestFirstStream(DriftStream):
                 msg = f"the list goes in circles: its cursors came back {returns} times."
                 raise DriftError(msg)
             answer = self.ask_ahead(cursor)
-            if proved and done:
-                yield proved, done, False
+            if proved and walk:
+                yield proved, walk, False
                 proved = None
             page = answer()
             # An empty end is documented nowhere: believe it when it shows again.
-            empty_end = done is not None and page == Page([], None)
+            empty_end = walk is not None and page == Page([], None)
             if (
                 page is None
-                or (unproven and done and not page.joins(done, again=cursor == done.cursor))
-                or (alone and done and not self._is_there_still(done))
+                or (unproven and walk and not page.joins(walk, again=cursor == walk.cursor))
+                or (alone and walk and not self._is_there_still(walk))
                 or (empty_end and not empty_end_seen)
             ):
                 empty_end_seen |= empty_end
-                if done is None or cursor == done.cursor:
+                if walk is None or cursor == walk.cursor:
                     msg = "the list changed, and what was read before can't be found in it again."
                     raise LostPlaceError(msg)
                 # Whatever happened above, the page that was read last shows where to go on.
-                cursor, unproven, alone = done.cursor, True, False
+                cursor, unproven, alone = walk.cursor, True, False
                 continue
 
             places = page.places
-            if page.rows or done is None:
-                top = (done and done.top) or max((one.updatedAt for one in places), default=None)
-                done = Walk(cursor, top, places[-1] if places else (done.last if done else None))
+            if page.rows or walk is None:
+                top = (walk and walk.top) or max((one.updatedAt for one in places), default=None)
+                walk = Walk(cursor, top, places[-1] if places else (walk.last if walk else None))
             if self._in_order and not page.is_sorted:
                 self._in_order = False
                 self.logger.warning(
                     "%s: rows do not come newest first, so the list is read to its end.", self.name
                 )
-            if done.last and (deepest is None or done.last.updatedAt < deepest):
+            if walk.last and (deepest is None or walk.last.updatedAt < deepest):
                 # Further down than ever: however often the list has moved, that is no circle.
-                deepest, asked = done.last.updatedAt, [cursor]
-            below_floor = floor and done.last and done.last.updatedAt < floor
+                deepest, asked = walk.last.updatedAt, [cursor]
+            below_floor = floor and walk.last and walk.last.updatedAt < floor
             if page.next is None or (self._in_order and below_floor):
-                yield page, done, True
+                yield page, walk, True
                 return
             cursor, unproven = self._below(page, cursor)
             alone = self._counts_rows and self._in_order and len(page.rows) == len(places) == 1
@@ -369,16 +370,16 @@ class NewestFirstStream(DriftStream):
             return str(int(following) - overlap), True
         return following, False
 
-    def _checkpoint(self, done: Walk, *, arrived: bool) -> None:
+    def _checkpoint(self, walk: Walk, *, arrived: bool) -> None:
         """Let STATE say how far the walk is, or that it has arrived."""
         if self.replication_method == REPLICATION_FULL_TABLE:
             return
         bookmark = self.bookmark
         if arrived:
-            value = max(filter(None, (bookmark.replication_key_value, done.top)), default=None)
+            value = max(filter(None, (bookmark.replication_key_value, walk.top)), default=None)
             bookmark = msgspec.structs.replace(bookmark, replication_key_value=value, walk=None)
         else:
-            bookmark = msgspec.structs.replace(bookmark, walk=done if self._in_order else None)
+            bookmark = msgspec.structs.replace(bookmark, walk=walk if self._in_order else None)
         self.bookmark = bookmark
 
     def _report(self) -> None:

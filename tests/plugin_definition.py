@@ -110,16 +110,13 @@ def setting(name: str, schema: Json) -> Json:
         kind = "options"
     elif schema.get("format") == "date-time":
         kind = "date_iso8601"
-    found: Json = {
-        "name": name,
-        "label": schema["title"],
-        "kind": kind,
-        "description": schema["description"],
-    }
-    if options:
-        found["options"] = [{"label": option, "value": option} for option in options]
+    # In the order that Meltano writes them in when it changes meltano.yml.
+    found: Json = {"name": name, "kind": kind}
     if "default" in schema:
         found["value"] = schema["default"]
+    found |= {"label": schema["title"], "description": schema["description"]}
+    if options:
+        found["options"] = [{"label": option, "value": option} for option in options]
     if schema.get("secret"):
         found["sensitive"] = True
     return found

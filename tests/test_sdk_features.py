@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from meltano.core.logging.parsers import SingerSDKLogParser
+from ruamel.yaml import YAML
 
+from tests.meltano import PROJECT
 from tests.sandbox.expected import expected
 from tests.sandbox.server import answers, error
 from tests.tap import Target, run_here, run_tap, selecting, settings, tap_command, upserted
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 
     Serve = Callable[..., Sandbox]
     Json = dict[str, Any]
+
+
+README = PROJECT / "README.md"
 
 
 def schema(messages: list[Json], stream: str = "conversations") -> Json:
@@ -54,6 +60,22 @@ def test_a_stream_map_hashes_a_field_and_filters_records(sandbox: Serve) -> None
     assert upserted({}, output.records()) == {row["id"]: row for row in due}
     assert "contact" in schema(output.messages)
     assert "contactId" not in schema(output.messages)
+
+
+def test_the_stream_map_that_the_readme_shows(sandbox: Serve) -> None:
+    shown = re.search(
+        r"```yaml\n(    config:\n      stream_maps:.+?)```", README.read_text(), re.DOTALL
+    )
+    assert shown
+    drift = sandbox(60)
+    config = settings(drift, **YAML().load(shown[1])["config"])
+    output = run_here(config, catalog=selecting("messages"))
+    due = expected(drift.account, "messages")
+    for row in due.values():
+        row["body"] = md5(row["body"]) if "body" in row else None
+        row.pop("context", None)
+    assert upserted({}, output.records("messages")) == due
+    assert {row["body"] for row in due.values()} > {None}
 
 
 def test_what_a_stream_map_filters_out_is_not_read_again(sandbox: Serve) -> None:

@@ -136,7 +136,8 @@ def _report(drift: Sandbox, url: str) -> None:
     """Say what the account holds, what arrived, and whether they agree."""
     account = expected(drift.account)
     print(f"\nsandbox: the Drift account holds {len(account):,} conversations.")
-    print(f"sandbox: Drift answered {len(drift.requests):,} requests.")
+    answered = len(drift.requests)
+    print(f"sandbox: Drift answered {answered:,} request{'s' * (answered != 1)}.")
     if not drift.requests:
         return
     table, arrived = records(url, "conversations")
