@@ -483,7 +483,7 @@ class DriftStream(RESTStream[str]):
         if first.get("param"):
             said.append(f"parameter {first['param']}")
         line = " ".join(": ".join(said).split()) or "an error without type and message"
-        return line[:300], str(first.get("type"))
+        return line.replace(self.config["access_token"], "***")[:300], str(first.get("type"))
 
     def _advice(self, status: int, response: requests.Response) -> str:
         if status < HTTPStatus.BAD_REQUEST:

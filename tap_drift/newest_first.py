@@ -26,6 +26,7 @@ from tap_drift.values import integer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig
     from singer_sdk.helpers.types import Context
 
 STATUS_IDS = {"open": 1, "closed": 2, "pending": 3}
@@ -110,6 +111,8 @@ class NewestFirstStream(DriftStream):
     next_page_token_jsonpath = "$.pagination.next"  # noqa: S105
     scope = "conversation_read"
 
+    _bookmark: Bookmark | None = None
+
     def records_of(self, rows: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
         """Turn rows of the list into records of this stream.
 
@@ -142,27 +145,46 @@ class NewestFirstStream(DriftStream):
     def bookmark(self) -> Bookmark:
         """The state of the stream.
 
-        Setting it writes a STATE message. In BATCH mode the SDK writes it later, when the records
-        that it vouches for are out too.
+        Setting it writes a STATE message: all records that it vouches for have to be out.
 
         Raises:
             DriftError: What the state says is damaged.
         """
-        try:
-            return Bookmark.from_state(self.stream_state, self.replication_key)
-        except ValueError as error:
-            msg = (
-                f"the state of this stream is damaged ({error}). Restore an older state, or remove "
-                f"bookmarks.{self.name} from it to read the stream from the start."
-            )
-            raise DriftError(msg) from None
+        if self._bookmark is None:
+            try:
+                self._bookmark = Bookmark.from_state(self.stream_state, self.replication_key)
+            except ValueError as error:
+                msg = (
+                    f"the state of this stream is damaged ({error}). Restore an older state, or "
+                    f"remove bookmarks.{self.name} from it to read the stream from the start."
+                )
+                raise DriftError(msg) from None
+        return self._bookmark
 
     @bookmark.setter
     def bookmark(self, bookmark: Bookmark) -> None:
-        # One assignment, so that a signal in between finds the old state or the new.
-        self.tap_state["bookmarks"][self.name] = bookmark.to_state()
+        self._bookmark = bookmark
         if self.get_batch_config(self.config) is None:
+            self._vouch()
+            self._write_state_message()
+
+    def _vouch(self) -> None:
+        """Let the next STATE say what the bookmark says."""
+        if self._bookmark:
+            # One assignment, so that a signal in between finds the old state or the new.
+            self.tap_state["bookmarks"][self.name] = self._bookmark.to_state()
             self.state_manager.is_flushed = False
+
+    @override
+    def get_batches(
+        self, batch_config: BatchConfig, context: Context | None = None
+    ) -> Iterator[tuple[BaseBatchFileEncoding, list[str]]]:
+        """Write files of records; STATE vouches for those that are in a file."""
+        for batch in super().get_batches(batch_config, context):
+            self._vouch()  # the SDK writes the BATCH message, then STATE
+            yield batch
+        if not self.failed:
+            self._vouch()
             self._write_state_message()
 
     # Walks
@@ -295,7 +317,7 @@ class NewestFirstStream(DriftStream):
         """
         walk, unproven, alone = resumed, resumed is not None, False
         cursor = resumed.cursor if resumed else None
-        self._counts_rows, empty_end_seen = True, False
+        self._counts_rows, self._refused, empty_end_seen = True, set[str](), False
         asked: list[str | None] = []
         deepest: Time | None = None
         proved: Page | None = None
@@ -342,13 +364,13 @@ class NewestFirstStream(DriftStream):
                 yield page, walk, True
                 return
             cursor, unproven = self._below(page, cursor)
-            alone = self._counts_rows and self._in_order and len(page.rows) == len(places) == 1
+            alone = self._counts_rows and self._in_order and bool(places) and not unproven
             proved = page
 
     def _is_there_still(self, walk: Walk) -> bool:
-        """Look whether the last row is where it was: pages of one row can't overlap to show it."""
+        """Look whether the last row is where it was, if the page below can't overlap to show it."""
         page = self.ask_page(walk.cursor)
-        return page is not None and page.joins(walk, again=True)
+        return page is not None and walk.last in page.places
 
     def _below(self, page: Page, cursor: str | None) -> tuple[str, bool]:
         """Say which cursor to ask for the page below, and whether that page has to prove itself.
@@ -367,7 +389,9 @@ class NewestFirstStream(DriftStream):
         )
         overlap = next((n for n, row in enumerate(reversed(page.rows), 1) if row.timed), 0)
         if self._counts_rows and self._in_order and 0 < overlap < len(page.rows):
-            return str(int(following) - overlap), True
+            higher = str(int(following) - overlap)
+            if higher not in self._refused:
+                return higher, True
         return following, False
 
     def _checkpoint(self, walk: Walk, *, arrived: bool) -> None:
@@ -439,7 +463,7 @@ class NewestFirstStream(DriftStream):
                 if cursor is None or error.status not in _REFUSALS:
                     raise
                 self.logger.info("%s: cursor %s is refused: %s", self.name, cursor, error)
-                self._counts_rows = False  # or Drift would not refuse it
+                self._refused.add(cursor)
                 return None
             else:
                 self._pages_until_growth -= 1

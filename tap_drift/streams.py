@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from tap_drift.client import DriftStream
 from tap_drift.compat import override
@@ -106,7 +106,7 @@ class AccountsStream(DriftStream):
         """Take the parameters from the next page's URL, such as `/accounts?index=65&size=65`."""
         if next_page_token is None:
             return {"index": 0, "size": ACCOUNTS_PER_PAGE}
-        return dict(parse_qsl(urlsplit(next_page_token).query))
+        return dict(parse_qsl(next_page_token.partition("?")[2]))
 
 
 class PlaybooksStream(DriftStream):

@@ -66,6 +66,7 @@ class TapDrift(Tap):
     """Singer tap for Drift: conversations and all that belongs to them."""
 
     name = "tap-drift"
+    _told_to_end = False
     message_writer_class = Writer
 
     config_jsonschema: ClassVar[dict[str, Any]] = th.PropertiesList(
@@ -130,7 +131,7 @@ class TapDrift(Tap):
         ),
         th.Property(
             "request_timeout",
-            th.IntegerType(minimum=1),
+            th.IntegerType(minimum=1, maximum=86_400),
             default=60,
             title="Request timeout",
             description="How many seconds to wait for Drift to connect, and to answer.",
@@ -178,6 +179,8 @@ class TapDrift(Tap):
     @override
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
         errors: list[str] = []
+        # What is set to null is not set, and has its default.
+        self._config = {name: value for name, value in self._config.items() if value is not None}
         try:
             super()._validate_config(raise_errors=True)
         except ConfigValidationError as error:
@@ -238,8 +241,8 @@ class TapDrift(Tap):
         try:
             tap = cls(
                 config=config.config,
-                state=_read_json(state, "--state"),
-                catalog=_read_json(catalog, "--catalog"),
+                state=_read_json(state, "--state", dict),
+                catalog=_read_json(catalog, "--catalog", _Catalog),
                 parse_env_config=config.parse_env,
             )
         except SingerSDKError as error:
@@ -267,6 +270,9 @@ class TapDrift(Tap):
     # Private in the SDK, whose own writes STATE into the middle of a line, and exits with 0.
     @override
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
+        if self._told_to_end:  # another SystemExit would break what the first one unwinds
+            return
+        self._told_to_end = True
         exit_code = SIGNALLED + signum
         deadline = threading.Timer(SECONDS_TO_END, os._exit, (exit_code,))
         deadline.daemon = True
@@ -310,12 +316,26 @@ class _State(msgspec.Struct):
     bookmarks: dict[str, dict[str, Any]] | None = None
 
 
-def _read_json(file: IO[str] | None, option: str) -> dict[str, Any] | None:
+class _CatalogEntry(msgspec.Struct):
+    tap_stream_id: str
+    schema: dict[str, Any] = {}
+    metadata: list[dict[str, Any]] = []
+
+
+class _Catalog(msgspec.Struct):
+    streams: list[_CatalogEntry]
+
+
+def _read_json(file: IO[str] | None, option: str, shape: Any) -> dict[str, Any] | None:
+    if file is None:
+        return None
     try:
-        return None if file is None else msgspec.json.decode(file.read(), type=dict[str, Any])
+        document: dict[str, Any] = msgspec.json.decode(file.read())
+        msgspec.convert(document, shape)
     except (ValueError, OSError) as error:
-        line = f"{option} is no JSON object: {error}"
+        line = f"{option} is no JSON of the shape that it has to have: {error}"
         raise _mistake(line) from None
+    return document
 
 
 def _setting_errors(config: dict[str, Any]) -> list[str]:
@@ -342,6 +362,10 @@ def _setting_errors(config: dict[str, Any]) -> list[str]:
             )
     if isinstance(user_agent, str) and not re.fullmatch("[!-~]([ -~]*[!-~])?", user_agent):
         errors.append(f"user_agent {user_agent!r} is empty, or has what no HTTP header may have.")
+    batches = config.get("batch_config")
+    size = batches.get("batch_size") if isinstance(batches, dict) else None
+    if isinstance(size, int) and size < 1:
+        errors.append(f"batch_config.batch_size {size} is less than 1.")
     if isinstance(api_url, str) and not _is_safe(api_url):
         errors.append(
             f"api_url {api_url!r} is not safe for the token: it has to begin with https://, "

@@ -13,6 +13,7 @@ import subprocess
 import termios
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -199,6 +200,27 @@ def test_a_second_signal_changes_nothing(sandbox: Serve, tmp_path: Path) -> None
             time.sleep(0.1)
         output = tap.rest()
     assert_ended(drift, output, EXIT_CODES[signal.SIGTERM])
+
+
+def busy(drift: Sandbox) -> bool:
+    return len(drift.requests) > 60
+
+
+def test_two_signals_at_once_are_one(sandbox: Serve, tmp_path: Path) -> None:
+    for waited in (0.0, 0.02, 0.05):  # what the threads do then differs
+        drift = sandbox(200, latency=0.01)
+        command = tap_command(tmp_path, settings(drift), None, selecting("contacts", "messages"))
+        with running(command, tmp_path) as tap:
+            wait_until(partial(busy, drift))
+            time.sleep(waited)
+            tap.end(signal.SIGINT)
+            tap.end(signal.SIGTERM)
+            output = tap.rest()
+        assert output.exit_code in EXIT_CODES.values()
+        assert_quiet(output)
+        assert "ERROR" not in output.stderr
+        assert output.messages[-1]["type"] == "STATE"
+        assert not output.records("messages")  # contacts come first
 
 
 @ended_by

@@ -865,6 +865,16 @@ def test_no_log_of_any_stream_holds_them_either(sandbox: Serve, tmp_path: Path) 
     assert run.target == run.account
 
 
+def test_a_long_message_that_ends_in_the_token_is_masked_too(sandbox: Serve, log: Log) -> None:
+    for length in (250, 254, 270):
+        drift = sandbox(3)
+        message = ("words " * 60)[:length] + TOKEN
+        drift.fault = answers(error(401, "authentication_error", message))
+        run_here(settings(drift))
+    assert len(log()) == 3
+    assert TOKEN[:8] not in " ".join(log())
+
+
 def test_no_word_of_the_connection_test_holds_the_token(sandbox: Serve, tmp_path: Path) -> None:
     drift = sandbox(3)
     drift.fault = answers(error(401, "authentication_error", ECHO))

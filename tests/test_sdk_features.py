@@ -170,6 +170,26 @@ def test_no_state_vouches_for_a_record_that_is_in_no_batch(
                 assert upserted({}, arrived) == expected(drift.account)
 
 
+@pytest.mark.parametrize("failing", ["storage", "stream map"])
+def test_what_could_not_be_written_to_a_batch_is_read_again(
+    sandbox: Serve, tmp_path: Path, failing: str
+) -> None:
+    drift = sandbox(30)
+    (file := tmp_path / "file").touch()
+    good = settings(drift, page_size=5, batch_config=batches(tmp_path, 7))
+    bad = good | {"batch_config": batches(file, 7)}
+    if failing == "stream map":
+        twentieth = drift.account.listing()[19]["id"]
+        bad = good | {"stream_maps": {"conversations": {"odd": f"1 / (id - {twentieth})"}}}
+    failed = run_here(bad, None, selecting("conversations", "users"))
+    assert failed.exit_code == 1
+    again = run_here(good, failed.state)
+    assert again.exit_code == 0
+    written = [message for message in failed.messages if message.get("stream") != "users"]
+    arrived = upserted({}, [*in_batches(written), *in_batches(again.messages)])
+    assert arrived.keys() == expected(drift.account).keys()
+
+
 def test_batches_hold_what_stream_maps_and_the_selection_leave(
     sandbox: Serve, tmp_path: Path
 ) -> None:

@@ -49,6 +49,8 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"concurrency": 33}, "concurrency"),
     ({"requests_per_minute": 0}, "requests_per_minute"),
     ({"request_timeout": 0}, "request_timeout"),
+    ({"request_timeout": 10**10}, "request_timeout"),
+    ({"batch_config": {"encoding": {}, "storage": {}, "batch_size": 0}}, "batch_size 0 is less"),
     ({"max_retries": 21}, "max_retries"),
     ({"max_retries": -1}, "max_retries"),
     ({"lookback_seconds": -1}, "lookback_seconds"),
@@ -84,12 +86,15 @@ def test_a_mistake_is_one_clear_line(tmp_path: Path, mistake: dict[str, Any], na
     [
         ("config", "{", "--config can't be read"),
         ("config", "[1]", "--config can't be read"),
-        ("state", "{", "--state is no JSON object"),
-        ("state", "[]", "--state is no JSON object"),
+        ("state", "{", "--state is no JSON of the shape"),
+        ("state", "[]", "--state is no JSON of the shape"),
         ("state", '{"bookmarks": []}', "The state is damaged"),
         ("state", '{"bookmarks": {"conversations": "2024"}}', "The state is damaged"),
-        ("catalog", "no", "--catalog is no JSON object"),
-        ("catalog", "[]", "--catalog is no JSON object"),
+        ("catalog", "no", "--catalog is no JSON of the shape"),
+        ("catalog", "[]", "--catalog is no JSON of the shape"),
+        ("catalog", '{"streams": null}', "--catalog is no JSON of the shape"),
+        ("catalog", '{"streams": ["conversations"]}', "--catalog is no JSON of the shape"),
+        ("catalog", '{"streams": [{"stream": "users"}]}', "--catalog is no JSON of the shape"),
     ],
 )
 def test_a_broken_file_is_one_clear_line(
@@ -159,6 +164,16 @@ def test_settings_come_from_the_environment(
     assert '"status":"closed"' in done.stdout
     assert '"status":"open"' not in done.stdout
     assert drift.requests[0] == "/conversations/list?limit=20&statusId=2"
+
+
+def test_a_setting_that_is_null_has_its_default(
+    sandbox: Callable[..., Sandbox], tmp_path: Path
+) -> None:
+    drift = sandbox(3)
+    about = json.loads(subprocess.check_output(command("--about", "--format=json")))
+    output = run_tap(tmp_path, dict.fromkeys(about["settings"]["properties"]) | settings(drift))
+    assert output.exit_code == 0, output.stderr
+    assert len(output.records()) == 3
 
 
 def test_about_names_every_setting_with_title_and_description() -> None:

@@ -17,7 +17,7 @@ from singer_sdk.exceptions import ConfigValidationError
 from tap_drift import newest_first
 from tests.sandbox import Account, Sandbox
 from tests.sandbox.expected import as_time, expected
-from tests.sandbox.server import answers, as_json, changing, edited, error
+from tests.sandbox.server import answers, as_json, changing, edited, error, errors
 from tests.tap import Output, run_here, run_tap, selecting, settings, upserted
 
 if TYPE_CHECKING:
@@ -666,22 +666,54 @@ def test_deletions_above_the_cursor_within_a_run_lose_nothing(
 ) -> None:
     drift = sandbox(account_of(page_size * 6, apart), cursor)
 
-    def delete_the_newest(account: Account) -> None:
+    def delete_a_page(account: Account) -> None:
         for row in account.listing()[:page_size]:
             account.delete(row["id"])
 
-    drift.faults[3] = changing(delete_the_newest)
+    drift.faults[3] = changing(delete_a_page)
     first = run_here(settings(drift, page_size=page_size))
     second = run_here(settings(drift, page_size=page_size), first.state)
     loaded = upserted(upserted({}, first.records()), second.records())
     assert {id_: loaded.get(id_) for id_ in expected(drift.account)} == expected(drift.account)
 
 
+def delete_the_newest(account: Account) -> None:
+    account.delete(account.listing()[0]["id"])
+
+
 def test_deletions_between_pages_of_one_row_lose_nothing(sandbox: Serve, cursor: Cursor) -> None:
     drift = sandbox(12, cursor)
     for number in (5, 9, 14):
-        drift.faults[number] = changing(lambda account: account.delete(account.listing()[0]["id"]))
+        drift.faults[number] = changing(delete_the_newest)
     output = run_here(settings(drift, page_size=1))
+    assert output.exit_code == 0
+    arrived = upserted({}, output.records())
+    assert {id_: arrived.get(id_) for id_ in expected(drift.account)} == expected(drift.account)
+
+
+@pytest.mark.parametrize("number", range(2, 12))
+def test_a_deletion_that_a_new_conversation_hides_loses_nothing(
+    sandbox: Serve, number: int
+) -> None:
+    drift = sandbox(12)
+    drift.faults[number] = changing(delete_the_newest)
+    drift.faults[number + 1] = changing(lambda account: account.begin())
+    first = run_here(settings(drift, page_size=1))
+    second = run_here(settings(drift, page_size=1), first.state)
+    arrived = upserted(upserted({}, first.records()), second.records())
+    assert {id_: arrived.get(id_) for id_ in expected(drift.account)} == expected(drift.account)
+
+
+def test_deletions_after_a_refused_cursor_lose_nothing(sandbox: Serve, cursor: Cursor) -> None:
+    drift = sandbox(40, cursor)
+    drift.faults[3] = answers(errors("validation_error", "unknown cursor", "next"))
+
+    def delete_two(account: Account) -> None:
+        delete_the_newest(account)
+        delete_the_newest(account)
+
+    drift.faults[7] = changing(delete_two)
+    output = run_here(settings(drift, page_size=5))
     assert output.exit_code == 0
     arrived = upserted({}, output.records())
     assert {id_: arrived.get(id_) for id_ in expected(drift.account)} == expected(drift.account)
