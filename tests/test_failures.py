@@ -843,11 +843,11 @@ def test_no_log_holds_the_token_or_what_people_wrote(sandbox: Serve, tmp_path: P
         *PASSING,
         answers(as_json({"error": f"{PERSONAL} {TOKEN}"}, headers=AT_ONCE)),
         answers(as_json({"errors": [{"message": ECHO, "param": TOKEN}], "data": [PERSONAL]})),
-        in_every_row(status=PERSONAL, mood={"text": PERSONAL}, createdAt=PERSONAL),
         edited(lambda body: body["data"].reverse()),
         answers(error(401, "authentication_error", ECHO)),
     ]
     run.drift.faults = {2 + 3 * number: fault for number, fault in enumerate(faults)}
+    run.drift.fault = in_every_row(status=PERSONAL, mood={"text": PERSONAL}, createdAt=PERSONAL)
     assert "Not read to the end: conversations" in all_that_is_printed(run, tmp_path)
     assert len(run.drift.requests) == max(run.drift.faults)
 
