@@ -351,21 +351,27 @@ class NewestFirstStream(DriftStream):
             if page.rows or walk is None:
                 top = (walk and walk.top) or max((one.updatedAt for one in places), default=None)
                 walk = Walk(cursor, top, places[-1] if places else (walk.last if walk else None))
-            if self._in_order and not page.is_sorted:
-                self._in_order = False
-                self.logger.warning(
-                    "%s: rows do not come newest first, so the list is read to its end.", self.name
-                )
+            self._check_order(page)
             if walk.last and (deepest is None or walk.last.updatedAt < deepest):
                 # Further down than ever: however often the list has moved, that is no circle.
                 deepest, asked = walk.last.updatedAt, [cursor]
             below_floor = floor and walk.last and walk.last.updatedAt < floor
             if page.next is None or (self._in_order and below_floor):
-                yield page, walk, True
-                return
+                if not alone or self._is_there_still(walk):
+                    yield page, walk, True
+                    return
+                cursor, unproven, alone = walk.cursor, True, False
+                continue
             cursor, unproven = self._below(page, cursor)
             alone = self._counts_rows and self._in_order and bool(places) and not unproven
             proved = page
+
+    def _check_order(self, page: Page) -> None:
+        if self._in_order and not page.is_sorted:
+            self._in_order = False
+            self.logger.warning(
+                "%s: rows do not come newest first, so the list is read to its end.", self.name
+            )
 
     def _is_there_still(self, walk: Walk) -> bool:
         """Look whether the last row is where it was, if the page below can't overlap to show it."""

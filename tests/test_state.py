@@ -691,7 +691,7 @@ def test_deletions_between_pages_of_one_row_lose_nothing(sandbox: Serve, cursor:
     assert {id_: arrived.get(id_) for id_ in expected(drift.account)} == expected(drift.account)
 
 
-@pytest.mark.parametrize("number", range(2, 12))
+@pytest.mark.parametrize("number", range(2, 24))
 def test_a_deletion_that_a_new_conversation_hides_loses_nothing(
     sandbox: Serve, number: int
 ) -> None:
