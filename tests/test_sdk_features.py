@@ -176,8 +176,8 @@ def test_what_could_not_be_written_to_a_batch_is_read_again(
 ) -> None:
     drift = sandbox(30)
     (file := tmp_path / "file").touch()
-    good = settings(drift, page_size=5, batch_config=batches(tmp_path, 7))
-    bad = good | {"batch_config": batches(file, 7)}
+    good = settings(drift, page_size=5, batch_config=batches(tmp_path, 1000))
+    bad = good | {"batch_config": batches(file, 1000)}
     if failing == "stream map":
         twentieth = drift.account.listing()[19]["id"]
         bad = good | {"stream_maps": {"conversations": {"odd": f"1 / (id - {twentieth})"}}}
