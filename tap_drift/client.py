@@ -256,6 +256,10 @@ class DriftStream(RESTStream[str]):
             return None
         place, _, name = self.next_page_token_jsonpath.rpartition(".")
         pagination = next(extract_jsonpath(place, body), None) or {}
+        links = body.get("links") if isinstance(body, dict) else None
+        if not pagination and isinstance(links, dict) and links.get("next"):
+            msg = "Drift goes on by links.next, which this version can't follow yet."
+            raise DriftError(msg)
         if not isinstance(pagination, dict):
             pagination = {"more": True}
         more, cursor = pagination.get("more"), pagination.get(name)
