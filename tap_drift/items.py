@@ -2,27 +2,61 @@
 
 from __future__ import annotations
 
+from collections import deque
+from functools import partial
 from http import HTTPStatus
-from multiprocessing.pool import ThreadPool
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from tap_drift.client import DriftError
+import msgspec
+
 from tap_drift.compat import override
+from tap_drift.drift import DriftError
 from tap_drift.newest_first import NewestFirstStream
+from tap_drift.owed import Ledger
 from tap_drift.values import integer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from multiprocessing.pool import AsyncResult
 
-    from tap_drift.newest_first import Page
+    from singer_sdk import Tap
+
+    from tap_drift.bookmark import Bookmark, Time
+    from tap_drift.drift import Drift
+    from tap_drift.walk import Row, Write
+    from tap_drift.workers import Workers
+
+    Items = list[dict[str, Any]]
+
+
+class Asked(NamedTuple):
+    """The items of a conversation, which are being asked for."""
+
+    id: int
+    version: Time | None
+    """The time of the conversation; `None` if it has none of its own."""
+
+    answer: AsyncResult[Items | None]
+
+
+class Waiting(NamedTuple):
+    """A page of the list whose items are not written yet."""
+
+    asked: list[Asked]
+    step: Write
+
+    @property
+    def is_there(self) -> bool:
+        """Whether nothing of it has to be waited for."""
+        return all(one.answer.ready() for one in self.asked)
 
 
 class ItemsStream(NewestFirstStream):
     """A stream of what belongs to conversations, such as their messages.
 
     It walks the list itself, with a bookmark of its own, so that it resumes alone, and reads what
-    is there already when it is selected later. The items of a page are asked for concurrently, and
-    come out in the order of the conversations.
+    is there already when it is selected later. Items are asked for concurrently, across the pages
+    of the list, and come out in the order of the conversations. One that can't be read is owed.
     """
 
     item_path: ClassVar[str]
@@ -35,21 +69,63 @@ class ItemsStream(NewestFirstStream):
     item_jsonpath: ClassVar[str]
     """Where in the answer the list of items (ending in `[*]`), or the only one, stands."""
 
-    @override
-    def read_records(self) -> Iterator[dict[str, Any]]:
+    asks_ahead = False
+
+    def __init__(self, tap: Tap, drift: Drift) -> None:
+        super().__init__(tap, drift)
+        self._ledger = Ledger()
+        self._waiting: deque[Waiting] = deque()
         self._gone = 0
-        # Its threads do not outlive the process, unlike those of concurrent.futures: a run that is
-        # told to end does not wait for answers.
-        with ThreadPool(int(self.config["concurrency"])) as self._pool:
-            yield from super().read_records()
-        if self._gone:
-            self.logger.warning(
-                "%s: %d were gone when their turn came, and are skipped.", self.name, self._gone
-            )
 
     @override
-    def ask_ahead(self, cursor: str | None) -> Callable[[], Page | None]:
-        return self._pool.apply_async(self.ask_page, (cursor,)).get
+    def begin(self) -> Bookmark:
+        bookmark = super().begin()
+        self._ledger = Ledger(bookmark.owed)
+        return bookmark
+
+    @override
+    def checkpoint(self, bookmark: Bookmark) -> None:
+        super().checkpoint(msgspec.structs.replace(bookmark, owed=self._ledger.items))
+
+    @override
+    def write(self, step: Write, pool: Workers) -> Iterator[dict[str, Any]]:
+        asked = [
+            Asked(id_, version, pool.start(partial(self._items, id_)))
+            for row in step.rows
+            if (id_ := self._item_id(row)) is not None and self.wanted(id_)
+            for version in [row.place.updatedAt if row.place and row.timed else None]
+            if not self._ledger.is_left_for_last(id_, version)
+        ]
+        self._waiting.append(Waiting(asked, step))
+        # The workers have something to do until the next page of the list is there.
+        while self._waiting and (
+            self._waiting[0].is_there
+            or sum(len(page.asked) for page in list(self._waiting)[1:]) >= 2 * pool.number
+        ):
+            yield from self._write_oldest()
+
+    @override
+    def write_waiting(self) -> Iterator[dict[str, Any]]:
+        while self._waiting:
+            yield from self._write_oldest()
+
+    @override
+    def finish(self) -> Iterator[dict[str, Any]]:
+        """Ask once more for what is owed: last, once, and without retries."""
+        for owed in self._ledger.items:
+            try:
+                items = self._items(owed.id, retries=0)
+                yield from self._records_of(items, owed.id, owed.updatedAt)
+            except DriftError as error:
+                if error.status == HTTPStatus.UNAUTHORIZED:
+                    raise
+                self.warn(f"{owed.id} still can't be read, and stays owed: {error}")
+        self.checkpoint(self.bookmark)
+        if self._gone:
+            self.warn(f"{self._gone} were gone when their turn came, and are skipped.")
+        if news := self._ledger.news:
+            self.is_incomplete = True
+            self.warn(f"{len(news)} could not be read. The next run asks for them again.")
 
     def wanted(self, id_: int) -> bool:  # noqa: ARG002  (for subclasses that know better)
         """Tell whether to ask for the items of a conversation.
@@ -62,38 +138,56 @@ class ItemsStream(NewestFirstStream):
         """
         return True
 
-    @override
-    def records_of(self, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        wanted = [
-            (id_, row)
-            for row in rows
-            if (id_ := self._item_id(row)) is not None and self.wanted(id_)
-        ]
-        answers = self._pool.imap(self._items, [id_ for id_, _ in wanted])
-        for (_, row), items in zip(wanted, answers, strict=True):
-            # The version of the conversation that this was read at, where the stream has it.
-            known = self.versioned and "updatedAt" in row
-            version = {"conversationUpdatedAt": row["updatedAt"]} if known else {}
-            self._gone += items is None
-            for item in items or ():
-                yield self.conform(item | version)
-
-    def _item_id(self, row: dict[str, Any]) -> int | None:
+    def _item_id(self, row: Row) -> int | None:
         try:
-            return integer(row[self.item_field])
-        except (KeyError, ValueError):
-            self._warn_once(self.item_field, "of a conversation is missing or no number")
+            return integer(row.fields.get(self.item_field))
+        except ValueError:
+            if self.item_field == "id":
+                self.rows_left_out += 1
+            else:
+                self.warn_once(f"the {self.item_field} of a conversation is missing or no number.")
             return None
 
-    def _items(self, id_: int) -> list[dict[str, Any]] | None:
-        path = self.item_path.format(id_)
+    def _write_oldest(self) -> Iterator[dict[str, Any]]:
+        asked, step = self._waiting.popleft()
+        for id_, version, answer in asked:
+            try:
+                yield from self.progress.counted(self._records_of(answer.get(), id_, version))
+            except DriftError as error:
+                self._ledger.could_not_be_read(id_, version, error)
+                self.warn(f"{id_} can't be read, and is owed: {error}")
+        self.wrote(step)
+
+    def _records_of(
+        self, items: Items | None, id_: int, version: Time | None
+    ) -> Iterator[dict[str, Any]]:
+        """Shape items; their conversation is owed if one of them has no key.
+
+        Raises:
+            DriftError: One had none; the others are out.
+        """
+        left_out = self.rows_left_out
+        known = {"conversationUpdatedAt": version} if self.versioned and version else {}
+        yield from self.records(item | known for item in items or ())
+        if self.rows_left_out > left_out:
+            self.rows_left_out = left_out
+            msg = f"Drift sent one without a usable {' and '.join(self.primary_keys)}."
+            raise DriftError(msg)
+        self._gone += items is None
+        self._ledger.was_read(id_)
+
+    def _items(self, id_: int, **how: Any) -> Items | None:
+        """Ask for items.
+
+        Returns:
+            Rows as Drift sent them; `None` if they are gone.
+        """
+        items: Items = []
         try:
-            return [
-                item
-                for body in self.pages(path, lambda cursor: {"next": cursor})
-                for item in self.rows(body, self.item_jsonpath)
-            ]
+            for rows in self.read_pages(self.item_path.format(id_), self.item_jsonpath, **how):
+                items = [] if rows is None else items + rows
         except DriftError as error:
-            if error.status != HTTPStatus.NOT_FOUND:
+            if error.status != HTTPStatus.NOT_FOUND or not error.in_drifts_words:
                 raise
             return None
+        return items

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
+from typing import Any, ClassVar
 
-from tap_drift.client import DriftStream
+from tap_drift.answers import ByLink, ByNext
 from tap_drift.compat import override
 from tap_drift.items import ItemsStream
 from tap_drift.newest_first import NewestFirstStream
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from singer_sdk.helpers.types import Context
-
-    from tap_drift.bookmark import Walk
+from tap_drift.stream import DriftStream
 
 ACCOUNTS_PER_PAGE = 65
 """The most that Drift gives at a time, as its clients have it."""
@@ -46,6 +39,7 @@ class MessagesStream(ItemsStream):
     replication_key = "conversationUpdatedAt"
     item_path = "/conversations/{}/messages"
     item_jsonpath = "$.data.messages[*]"
+    pagination = ByNext("$.pagination.next")
 
 
 class ContactsStream(ItemsStream):
@@ -58,11 +52,14 @@ class ContactsStream(ItemsStream):
     item_field = "contactId"
     item_jsonpath = "$.data"
 
-    @override
-    def _walk(self, resumed: Walk | None) -> Iterator[dict[str, Any]]:
-        # What changed since a walk began is for the next walk to read, in the same run or not.
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
         self._seen: set[int] = set()
-        yield from super()._walk(resumed)
+
+    @override
+    def begin_at_head(self) -> None:
+        # What changed since a walk began is for the next walk to read, in the same run or not.
+        self._seen.clear()
 
     @override
     def wanted(self, id_: int) -> bool:
@@ -98,15 +95,8 @@ class AccountsStream(DriftStream):
     records_jsonpath = "$.data.accounts[*]"
     next_page_token_jsonpath = "$.data.next"  # noqa: S105
     scope = "account_read"
-
-    @override
-    def get_url_params(
-        self, context: Context | None, next_page_token: str | None
-    ) -> dict[str, Any]:
-        """Take the parameters from the next page's URL, such as `/accounts?index=65&size=65`."""
-        if next_page_token is None:
-            return {"index": 0, "size": ACCOUNTS_PER_PAGE}
-        return dict(parse_qsl(next_page_token.partition("?")[2]))
+    pagination = ByLink("$.data.next", counter="index", full=ACCOUNTS_PER_PAGE)
+    first_page: ClassVar = {"index": 0, "size": ACCOUNTS_PER_PAGE}
 
 
 class PlaybooksStream(DriftStream):

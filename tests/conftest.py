@@ -2,42 +2,48 @@ from __future__ import annotations
 
 import os
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 from psycopg import sql
 
 from tests.sandbox import Account, Sandbox
+from tests.sandbox.listing import settings_of
 from tests.sandbox.postgres import postgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.sandbox.server import Cursor
+    from tests.sandbox.server import Way
 
 for name in list(os.environ):  # what a developer's shell has exported is not what is tested
     if name.startswith(("TAP_DRIFT_", "TARGET_", "MELTANO_")):
         del os.environ[name]
 
 
-@pytest.fixture(params=["offset", "id", "keyset"])
-def cursor(request: pytest.FixtureRequest) -> Cursor:
+@pytest.fixture(params=["offset", "id", "keyset", "links", "both"])
+def cursor(request: pytest.FixtureRequest) -> Way:
     """Every form that Drift's cursors may have."""
-    form: Cursor = request.param
-    return form
+    way: Way = request.param
+    return way
 
 
 @pytest.fixture
 def sandbox() -> Iterator[Callable[..., Sandbox]]:
-    """Serve an account; several, if asked several times."""
+    """Serve an account; several, if asked several times.
+
+    What is asked for as its cursor is a form of the list, or the kind of `next` of a list that
+    has nothing but that.
+    """
     running: list[Sandbox] = []
 
     def serve(
-        conversations: int | Account = 0, cursor: Cursor = "offset", latency: float = 0.0
+        conversations: int | Account = 0, cursor: Way = "offset", latency: float = 0.0, **more: Any
     ) -> Sandbox:
         account = Account(conversations) if isinstance(conversations, int) else conversations
-        running.append(Sandbox(account, cursor=cursor, latency=latency).__enter__())
+        more = settings_of(cursor) | more
+        running.append(Sandbox(account, latency=latency, **more).__enter__())
         return running[-1]
 
     yield serve

@@ -26,12 +26,24 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
+NO_WALK: Json = {"cursor": None, "top": None, "id": None, "updatedAt": None}
+"""What STATE says of a walk where none is under way."""
+
+EVERYTHING: Json = {"statuses": None, "start_date": None, "account": None}
+"""What a bookmark without limits covers."""
+
 
 def settings(drift: Sandbox, **changed: Any) -> Json:
-    """Settings that lead to the sandbox, with no patience for what fails on purpose."""
+    """Settings that lead to the sandbox, with no patience for what fails on purpose.
+
+    One request after the other, so that the nth is known; and no lookback, so that what is read
+    again can be counted.
+    """
     return {
         "api_url": drift.url,
         "access_token": TOKEN,
+        "concurrency": 1,
+        "lookback_seconds": 0,
         "max_retries": 0,
         "request_timeout": 10,
         **changed,
@@ -158,7 +170,7 @@ def run_here(
     finally:  # the tests' own signal handlers are not the tap's to keep
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    failed = any(stream.failed for stream in tap.streams.values())  # type: ignore[attr-defined]
+    failed = any(stream.failed or stream.is_incomplete for stream in tap.streams.values())  # type: ignore[attr-defined]
     return Output(target.messages, exit_code=int(failed))
 
 

@@ -11,19 +11,37 @@ from syrupy.extensions.json import JSONSnapshotExtension
 
 from tap_drift.tap import TapDrift
 from tests.sandbox import TOKEN, Account, Sandbox
+from tests.sandbox.server import as_json
 from tests.tap import selecting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from syrupy.assertion import SnapshotAssertion
+    from werkzeug.wrappers import Request, Response
 
 CATALOG: dict[str, Any] = TapDrift(validate_config=False).catalog_dict
 DRIFT = Sandbox(Account(60))
 
 
+def with_more_than_documented(drift: Sandbox, request: Request) -> Response:
+    """The suite wants every field in some record, `otherFields` too."""
+    rows: list[dict[str, Any]] = []
+
+    def note(row: dict[str, Any]) -> dict[str, Any]:
+        rows.append(row)
+        return row
+
+    body = json.loads(drift.answer(request).get_data(), object_hook=note)
+    for row in rows:
+        if row.keys() & {"id", "accountId"}:
+            row["mood"] = "good"
+    return as_json(body)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def drift() -> Iterator[None]:
+    DRIFT.fault = with_more_than_documented
     with DRIFT:
         yield
 

@@ -137,7 +137,7 @@ def test_a_signal_in_the_middle_of_a_run(
 ) -> None:
     drift = sandbox(1000, latency=0.03)
     with running(tap_command(tmp_path, settings(drift)), tmp_path) as tap:
-        wait_until(lambda: len(drift.requests) > 5)
+        wait_until(lambda: len(drift.requests) > 4)
         tap.end(number)
         output = tap.rest()
     assert_ended(drift, output, EXIT_CODES[number])
@@ -257,7 +257,7 @@ def test_a_killed_run_leaves_enough_to_go_on_from(
     before = len(drift.requests)
     assert_completed(drift, loaded.records(), loaded.state)
     if taken == 500:
-        assert len(drift.requests) - before < 15  # it went on, it did not start over
+        assert len(drift.requests) - before < 17  # it went on, it did not start over
 
 
 @pytest.mark.parametrize("length", [8, 200_000])

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import re
-import signal
 import socket
 import subprocess
 import time
@@ -25,6 +24,7 @@ from tests.sandbox import TOKEN
 from tests.sandbox.account import PERSONAL
 from tests.sandbox.expected import as_time, expected
 from tests.sandbox.server import (
+    Token,
     answers,
     as_json,
     cut_off,
@@ -37,7 +37,17 @@ from tests.sandbox.server import (
     since,
     slow,
 )
-from tests.tap import Output, lines, run_here, run_tap, selecting, settings, tap_command, upserted
+from tests.tap import (
+    NO_WALK,
+    Output,
+    lines,
+    run_here,
+    run_tap,
+    selecting,
+    settings,
+    tap_command,
+    upserted,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +56,7 @@ if TYPE_CHECKING:
     from werkzeug.wrappers import Request
 
     from tests.sandbox import Sandbox
-    from tests.sandbox.server import Cursor, Fault
+    from tests.sandbox.server import Fault, Way
     from tests.tap import Json
 
     Log = Callable[[], list[str]]
@@ -185,17 +195,9 @@ BROKEN_ANSWERS = {
     "data is null": Case(edited(lambda body: body.update(data=None)), "at $.data"),
     "a row is no object": Case(edited(lambda body: body["data"].append(PERSONAL)), "at $.data"),
     "the answer is a list": Case(answers(as_json([])), "at $.data"),
-    "a row without id": Case(
-        edited(lambda body: body["data"][-1].pop("id")),
-        "Drift sent a conversation without a usable id",
-    ),
-    "an id that is no number": Case(
-        edited(lambda body: body["data"][-1].update(id=PERSONAL)),
-        "Drift sent a conversation without a usable id",
-    ),
-    "a link in place of pagination": Case(
+    "a link without a query": Case(
         edited(lambda body: body.pop("pagination", 0) and body.update(links={"next": "/x?a=b"})),
-        "Drift goes on by links.next, which this version can't follow yet",
+        "Drift says that there is more, but not where ($.links.next)",
     ),
     "a list that goes in circles": Case(circles, "the list goes in circles"),
 }
@@ -260,7 +262,7 @@ class Run:
             self.drift.faults.clear()
             time.sleep(0.1)  # what other threads had asked for arrives
             assert self.state
-            assert self.state["bookmarks"][self.stream]["walk"]["last"]
+            assert self.state["bookmarks"][self.stream]["walk"]["id"]
         return len(self.drift.requests) + PLACES[place]
 
     def undisturbed(self) -> None:
@@ -269,7 +271,7 @@ class Run:
         self.drift.faults.clear()
         output = self.here()
         assert output.exit_code == 0
-        assert output.bookmark(self.stream)["walk"] is None
+        assert output.bookmark(self.stream)["walk"] == NO_WALK
         assert self.target == self.account
 
 
@@ -291,11 +293,13 @@ def test_a_fault_that_lasts_ends_in_one_clear_line(
     assert line.startswith(f"{stream}: GET /conversations/")
     assert case.said in line
     if stream == "messages":  # the list and the items are asked for at the same time
-        assert all(case.said in warning or case.refuses_cursor for warning in warnings)
+        over = "Starting over from the head"
+        assert all(case.said in line or over in line or case.refuses_cursor for line in warnings)
     elif case.shrinks:
-        assert len(warnings) == 1
         assert case.said in warnings[0]
         assert warnings[0].endswith(" Asking for 1 rows at a time.")
+        # New rows must not wait for old ones, so the head is asked for if the walk can't go on.
+        assert len(warnings) == (3 if place == "in a resumed walk" else 1)
     elif place == "at the first request" or not case.refuses_cursor:
         assert warnings == []
     run.undisturbed()
@@ -398,25 +402,18 @@ def test_retry_after_is_waited_for(
 
 
 @pytest.mark.parametrize("asked", ["86400", "Fri, 31 Dec 2100 23:59:59 GMT"])
-def test_a_wait_is_five_minutes_at_most_and_can_be_ended(
-    sandbox: Serve, tmp_path: Path, asked: str
+def test_a_wait_that_is_too_long_ends_the_stream_at_once(
+    sandbox: Serve, log: Log, asked: str
 ) -> None:
     run = Run(sandbox(CONVERSATIONS))
-    run.drift.fault = since(
-        4, answers(error(503, "internal_error", "Later", {"Retry-After": asked}))
-    )
-    command = tap_command(tmp_path, settings(run.drift, **CONFIG, max_retries=1))
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as tap:
-        assert tap.stderr
-        assert tap.stdout
-        said = next(line for line in tap.stderr if "Trying again" in line)
-        tap.send_signal(signal.SIGTERM)
-        stdout = tap.stdout.read()
-    assert "Trying again in 300.0 s" in said
-    assert tap.returncode == 143
-    assert json.loads(stdout.splitlines()[-1])["type"] == "STATE"
+    later = error(503, "internal_error", "Later", {"Retry-After": asked})
+    run.drift.fault = since(4, answers(later))
+    started = time.monotonic()
+    assert run.here(max_retries=5).exit_code == 1
+    assert time.monotonic() - started < 3
+    (line,) = log()
+    assert re.search(r"It asks to wait [\d,]+ s, which is too long", line)
+    run.undisturbed()
 
 
 # The network
@@ -551,7 +548,7 @@ def too_much(fault: Fault) -> Fault:
     ids=["time-out, keyset", "503, offset", "503, id", "503, keyset"],
 )
 def test_an_account_whose_list_times_out_is_read_to_its_end(
-    sandbox: Serve, log: Log, cursor: Cursor, fault: Fault
+    sandbox: Serve, log: Log, cursor: Way, fault: Fault
 ) -> None:
     run = Run(sandbox(120, cursor))
     run.drift.fault = too_much(fault)
@@ -586,7 +583,7 @@ def test_pages_shrink_to_a_single_row_before_a_run_gives_up(sandbox: Serve) -> N
     run = Run(sandbox(120))
     run.drift.fault = since(2, html(503))
     assert run.here(page_size=50).exit_code == 1
-    assert limits(run.drift) == [50, 50, 25, 12, 6, 3, 1]
+    assert limits(run.drift) == [50, 50, 25, 12, 6, 3, 2]  # pages overlap by one row
     run.undisturbed()
 
 
@@ -603,7 +600,7 @@ def test_an_answer_that_leaves_no_way_on_is_an_error(
     said_before = len(log())
     run.drift.fault = since(first, case.fault)
     assert run.here().exit_code == 1
-    assert len(run.drift.requests) < 30
+    assert len(run.drift.requests) < 120
     line = log()[said_before:][-1]
     assert line.startswith("conversations: ")
     assert case.said in line
@@ -611,13 +608,13 @@ def test_an_answer_that_leaves_no_way_on_is_an_error(
 
 
 @places
-def test_an_empty_page_is_not_the_end(sandbox: Serve, cursor: Cursor, place: str) -> None:
+def test_an_empty_page_is_not_the_end(sandbox: Serve, cursor: Way, place: str) -> None:
     run = Run(sandbox(CONVERSATIONS, cursor))
     number = run.up_to(place)
     hidden: set[int] = set()
 
     def hide(body: Json) -> None:
-        assert body["pagination"]
+        assert body.get("pagination") or body.get("links")
         hidden.update(row["id"] for row in body["data"])
         body["data"] = []
 
@@ -629,7 +626,7 @@ def test_an_empty_page_is_not_the_end(sandbox: Serve, cursor: Cursor, place: str
 
 @pytest.mark.parametrize("place", ["in the middle", "in a resumed walk"])
 def test_an_empty_end_is_believed_only_when_it_shows_again(
-    sandbox: Serve, cursor: Cursor, place: str
+    sandbox: Serve, cursor: Way, place: str
 ) -> None:
     run = Run(sandbox(CONVERSATIONS, cursor))
     run.drift.faults[run.up_to(place)] = answers(as_json({"data": []}))
@@ -637,7 +634,7 @@ def test_an_empty_end_is_believed_only_when_it_shows_again(
     assert run.target == run.account
 
 
-def test_an_empty_page_may_be_the_last(sandbox: Serve, cursor: Cursor) -> None:
+def test_an_empty_page_may_be_the_last(sandbox: Serve, cursor: Way) -> None:
     run = Run(sandbox(PAGE_SIZE * 4, cursor))
 
     def promise_more(sandbox: Sandbox, request: Request) -> Response:
@@ -645,6 +642,9 @@ def test_an_empty_page_may_be_the_last(sandbox: Serve, cursor: Cursor) -> None:
         if "pagination" in answer or not answer["data"]:
             return as_json(answer)
         last = answer["data"][-1]
+        if sandbox.form == "links":
+            token = Token(frozenset(), last["updatedAt"], last["id"], PAGE_SIZE)
+            return as_json(answer | {"links": {"next": f"https://x/?page_token={token}"}})
         below = sandbox.cursor_below(last, CONVERSATIONS)
         return as_json(answer | {"pagination": {"more": True, "next": below}})
 
@@ -679,21 +679,23 @@ ODDITIES = {
     "times as text": Oddity(in_every_row(createdAt=str, updatedAt=as_time), {}),
     "a number where text is due": Oddity(in_every_row(status=7), {"status": "7"}),
     "unknown fields": Oddity(
-        in_every_row(mood=PERSONAL), {}, "the field mood is not in the schema"
+        in_every_row(mood=PERSONAL),
+        {"otherFields": {"mood": PERSONAL}},
+        "the field mood is not in the schema",
     ),
     "a time that is none": Oddity(
         in_every_row(createdAt=PERSONAL),
-        {"createdAt": None},
+        {"createdAt": None, "otherFields": {"createdAt": PERSONAL}},
         "the field createdAt is not of the documented type",
     ),
     "text where a number is due": Oddity(
         in_every_row(inboxId=PERSONAL),
-        {"inboxId": None},
+        {"inboxId": None, "otherFields": {"inboxId": PERSONAL}},
         "the field inboxId is not of the documented type",
     ),
     "an object where text is due": Oddity(
         in_every_row(status={"text": PERSONAL}),
-        {"status": None},
+        {"status": None, "otherFields": {"status": {"text": PERSONAL}}},
         "the field status is not of the documented type",
     ),
 }
@@ -715,7 +717,8 @@ def test_odd_rows_arrive_as_well_as_can_be(
         changed = run.account[record["id"]] | oddity.changes
         assert record == {name: value for name, value in changed.items() if value is not None}
     assert run.target.keys() == run.account.keys()
-    expected = [f"conversations: {oddity.warning} and is left out."] if oddity.warning else []
+    warning = f"conversations: {oddity.warning} and stands in otherFields."
+    expected = [warning] if oddity.warning else []
     assert log()[said_before:] == expected
 
 
@@ -741,7 +744,7 @@ def test_null_stays_null_and_what_is_missing_stays_missing(sandbox: Serve) -> No
 )
 @places
 def test_a_row_without_a_time_arrives_with_one_warning(
-    sandbox: Serve, log: Log, cursor: Cursor, place: str, timeless: set[int]
+    sandbox: Serve, log: Log, cursor: Way, place: str, timeless: set[int]
 ) -> None:
     run = Run(sandbox(CONVERSATIONS, cursor))
     run.up_to(place)
@@ -751,8 +754,11 @@ def test_a_row_without_a_time_arrives_with_one_warning(
         lambda body: [row.pop("updatedAt") for row in body["data"] if row["id"] in ids]
     )
     assert run.here().exit_code == 0
-    (line,) = log()[said_before:]
-    assert "the field updatedAt of a conversation is missing or no time" in line
+    said = log()[said_before:]
+    # By token, a resumed walk does not see again what it has written.
+    is_seen = not (cursor == "links" and place == "in a resumed walk" and timeless == {8})
+    assert len(said) == is_seen
+    assert all("the field updatedAt of a conversation is missing or no time" in x for x in said)
     for id_, record in run.account.items():
         arrived = run.target[id_]
         assert arrived | {"updatedAt": record["updatedAt"]} == record
@@ -772,7 +778,7 @@ def test_a_row_without_a_time_takes_the_place_of_the_row_before_it(sandbox: Serv
 
 @places
 def test_rows_out_of_order_are_all_read_with_one_warning(
-    sandbox: Serve, log: Log, cursor: Cursor, place: str
+    sandbox: Serve, log: Log, cursor: Way, place: str
 ) -> None:
     run = Run(sandbox(CONVERSATIONS, cursor))
     first = run.up_to(place)

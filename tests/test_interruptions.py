@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.sandbox import Account, Sandbox
 from tests.sandbox.expected import as_time, expected
-from tests.sandbox.server import Cursor, answers, changing, error
-from tests.tap import Output, Target, run_here, selecting, settings, upserted
+from tests.sandbox.server import Way, answers, changing, error, settings_of
+from tests.tap import EVERYTHING, NO_WALK, Output, Target, run_here, selecting, settings, upserted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ def apply(account: Account, what: list[tuple[str, int]]) -> None:
     ("stream", "conversations", "page_size"), [("conversations", 23, 5), ("messages", 5, 2)]
 )
 def test_a_target_that_dies_after_any_message_loses_nothing(
-    sandbox: Serve, cursor: Cursor, stream: str, conversations: int, page_size: int
+    sandbox: Serve, cursor: Way, stream: str, conversations: int, page_size: int
 ) -> None:
     drift = sandbox(conversations, cursor)
     config, catalog = settings(drift, page_size=page_size), selecting(stream)
@@ -69,12 +69,12 @@ def test_a_target_that_dies_after_any_message_loses_nothing(
 class Interruptions(RuleBasedStateMachine):
     """Runs, interruptions and changes in any order; then one undisturbed run."""
 
-    cursor: Cursor
+    cursor: Way
     stream: str
 
     def __init__(self) -> None:
         super().__init__()
-        self.drift = Sandbox(Account(), cursor=self.cursor).__enter__()
+        self.drift = Sandbox(Account(), **settings_of(self.cursor)).__enter__()
         self.state: dict[str, Any] | None = None
         self.target: dict[int | str, dict[str, Any]] = {}
         self.catalog = selecting(self.stream)
@@ -155,7 +155,7 @@ class Interruptions(RuleBasedStateMachine):
         assert {id_: self.target.get(id_) for id_ in in_account} == in_account
         bookmark = output.bookmark(self.stream)
         newest = max((r["updatedAt"] for r in expected(self.account).values()), default="")
-        assert bookmark["walk"] is None
+        assert bookmark["walk"] == NO_WALK
         assert (bookmark["replication_key_value"] or "") >= newest
 
     def load(self, output: Output) -> None:
@@ -167,11 +167,13 @@ class Interruptions(RuleBasedStateMachine):
         if not self.state or not self.state["bookmarks"]:
             return
         bookmark = self.state["bookmarks"][self.stream]
-        assert list(bookmark) == ["replication_key", "replication_key_value", "covers", "walk"]
-        assert list(bookmark["covers"]) == ["statuses", "start_date"]
+        keys = ["replication_key", "replication_key_value", "covers", "walk", "owed"]
+        assert list(bookmark) == keys
+        assert list(bookmark["covers"]) == list(EVERYTHING)
+        assert list(bookmark["walk"]) == list(NO_WALK)
 
 
-def machine(stream: str, form: Cursor, examples: int) -> Any:
+def machine(stream: str, form: Way, examples: int) -> Any:
     members = {"stream": stream, "cursor": form}
     case: Any = type(f"{stream}_{form}", (Interruptions,), members).TestCase  # type: ignore[attr-defined]
     case.settings = hypothesis_settings(
@@ -183,9 +185,12 @@ def machine(stream: str, form: Cursor, examples: int) -> Any:
     return case
 
 
-TestConversationsWithOffsetCursors = machine("conversations", "offset", 100)
-TestConversationsWithIdCursors = machine("conversations", "id", 60)
-TestConversationsWithKeysetCursors = machine("conversations", "keyset", 60)
-TestMessagesWithOffsetCursors = machine("messages", "offset", 40)
-TestMessagesWithIdCursors = machine("messages", "id", 20)
-TestMessagesWithKeysetCursors = machine("messages", "keyset", 20)
+# Thousands of histories are in `test_walk.py`, without HTTP.
+TestConversationsWithOffsetCursors = machine("conversations", "offset", 30)
+TestConversationsWithIdCursors = machine("conversations", "id", 20)
+TestConversationsWithKeysetCursors = machine("conversations", "keyset", 20)
+TestConversationsWithLinks = machine("conversations", "links", 30)
+TestConversationsWithBoth = machine("conversations", "both", 40)
+TestMessagesWithOffsetCursors = machine("messages", "offset", 20)
+TestMessagesWithLinks = machine("messages", "links", 15)
+TestMessagesWithBoth = machine("messages", "both", 20)

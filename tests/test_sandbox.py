@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -30,6 +31,14 @@ with psycopg.connect(os.environ["TARGET_POSTGRES_SQLALCHEMY_URL"].replace("+psyc
     db.execute("delete from conversations where id = (select min(id) from conversations)")
 raise SystemExit(7)
 """
+SHOW = """
+import os, urllib.request
+request = urllib.request.Request(
+    os.environ["TAP_DRIFT_API_URL"] + "/conversations/list?limit=10",
+    headers={"Authorization": "Bearer " + os.environ["TAP_DRIFT_ACCESS_TOKEN"]},
+)
+print(urllib.request.urlopen(request).read().decode())
+"""
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -56,7 +65,7 @@ def test_the_main_job_as_the_readme_has_it(run: Run) -> None:
     done = run(*MAIN_JOB)
     assert done.returncode == 0, done.stderr
     assert "the Drift account holds 1,000 conversations" in done.stdout
-    assert "answered 21 requests" in done.stdout
+    assert "answered 29 requests" in done.stdout
     assert "holds 1,000 rows in drift.conversations: the same as the account" in done.stdout
 
     done = run(*MAIN_JOB)  # the account has moved on
@@ -73,6 +82,22 @@ def test_the_main_job_as_the_readme_has_it(run: Run) -> None:
     done = run("--fresh", "--conversations", "3", "true")
     assert done.returncode == 0
     assert "the Drift account holds 3 conversations" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("form", "keys"),
+    [
+        ([], {"pagination", "links"}),
+        (["--list", "next"], {"pagination"}),
+        (["--list", "links"], {"links"}),
+        (["--list", "blank"], set()),
+    ],
+)
+def test_it_speaks_the_form_of_the_list_that_is_asked_for(
+    run: Run, form: list[str], keys: set[str]
+) -> None:
+    done = run(*form, "--conversations", "11", sys.executable, "-c", SHOW)
+    assert json.loads(done.stdout.splitlines()[0]).keys() == {"data"} | keys
 
 
 def test_it_names_a_command_that_is_not_there(run: Run) -> None:

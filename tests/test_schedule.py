@@ -80,7 +80,7 @@ def test_the_loop_goes_on_where_it_was(sandbox: Callable[..., Sandbox], tmp_path
     loop = Loop(tmp_path, drift)
     drift.faults[3] = answers(error(403, "authentication_error", "Not now"))
     assert "broke off" in loop.round()
-    assert json.loads(loop.state.read_text())["bookmarks"]["conversations"]["walk"]
+    assert json.loads(loop.state.read_text())["bookmarks"]["conversations"]["walk"]["cursor"]
     assert len(loop.written.read_text().splitlines()) == 99  # pages of 50 overlap by one row
 
     assert "broke off" not in loop.round()

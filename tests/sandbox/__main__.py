@@ -17,6 +17,7 @@ import psutil
 
 from tests.sandbox.account import Account
 from tests.sandbox.expected import expected
+from tests.sandbox.listing import FORMS
 from tests.sandbox.postgres import postgres, records
 from tests.sandbox.server import TOKEN, Sandbox
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    Records = dict[int | str, dict[str, Any]]
+    Records = dict[Any, dict[str, Any]]
 
 PROJECT = Path(__file__).parents[2]
 SECONDS_TO_END = 10
@@ -47,7 +48,10 @@ def main() -> int:
         account = Account(arguments.conversations or 1000)
     account.save(saved)
 
-    with Sandbox(account, cursor=arguments.cursor) as drift, postgres(folder / "postgres") as url:
+    with (
+        Sandbox(account, form=arguments.list, cursor=arguments.cursor) as drift,
+        postgres(folder / "postgres") as url,
+    ):
         settings = {
             "TAP_DRIFT_API_URL": drift.url,
             "TAP_DRIFT_ACCESS_TOKEN": TOKEN,
@@ -81,10 +85,17 @@ def _arguments() -> argparse.Namespace:
         help="the size of a new account (default: 1000)",
     )
     parser.add_argument(
+        "--list",
+        choices=FORMS,
+        default="both",
+        help="how the list goes on: by pagination.next, by links.next, by both, or by links.next "
+        "only after a blank page_token (default: both)",
+    )
+    parser.add_argument(
         "--cursor",
         choices=["offset", "id", "keyset"],
         default="offset",
-        help="what Drift's cursors are (default: offset)",
+        help="what pagination.next is (default: offset)",
     )
     parser.add_argument(
         "--folder",

@@ -1,0 +1,246 @@
+"""What every stream of Drift's does: ask, find the rows, shape them, and fail alone."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import threading
+import traceback
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import parse_qsl
+
+from singer_sdk import RESTStream, SchemaDirectory, StreamSchema, metrics
+from singer_sdk.authenticators import BearerTokenAuthenticator
+from singer_sdk.exceptions import SingerSDKError
+from singer_sdk.helpers.conform import TypeConformanceLevel
+
+from tap_drift import schemas
+from tap_drift.answers import offers, read_pages, rows_at
+from tap_drift.batches import in_files
+from tap_drift.compat import override
+from tap_drift.drift import DriftError
+from tap_drift.values import shaper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Mapping
+
+    from singer_sdk import Tap
+    from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig
+    from singer_sdk.helpers.types import Auth, Context
+
+    from tap_drift.answers import Form
+    from tap_drift.drift import Answer, Drift
+
+    Row = dict[str, Any]
+
+
+class DriftStream(RESTStream[str]):
+    """A stream of Drift's REST API.
+
+    A subclass declares `path`, `records_jsonpath` and `scope`; rows leave it shaped as its schema
+    says.
+    """
+
+    TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE  # conform() has done more than that
+
+    primary_keys = ("id",)
+    schema = StreamSchema(SchemaDirectory(schemas))
+    selected_by_default = False
+
+    scope: str
+    """The scope that a token needs for this stream (Drift's page on authentication)."""
+
+    pagination: ClassVar[Form | None] = None
+    """Where an answer says that it goes on; `None` if Drift answers with all at once."""
+
+    first_page: ClassVar[Mapping[str, Any]] = {}
+    """The query parameters of the first page."""
+
+    def __init__(self, tap: Tap, drift: Drift) -> None:
+        super().__init__(tap)
+        self.drift = drift
+        self._requests_session = drift.session
+        self._lock = threading.Lock()
+        self._slots = threading.Semaphore(int(self.config["concurrency"]))
+        self._warned: set[str] = set()
+        self.requests_made = 0
+        self.rows_left_out = 0
+        self.failed = False
+        """Whether it could not be read to its end."""
+        self.is_incomplete = False
+        """Whether something in it could not be read; it was read to its end all the same."""
+
+    @property
+    @override
+    def url_base(self) -> str:
+        return str(self.config["api_url"]).rstrip("/")
+
+    @cached_property
+    @override
+    def authenticator(self) -> Auth:
+        return BearerTokenAuthenticator(token=self.config["access_token"])
+
+    # Records
+
+    @override
+    def get_records(self, context: Context | None) -> Iterator[Row]:
+        """Read the stream: one record for a connection test (`--test`), else to its end."""
+        return itertools.islice(self.read_records(), self.ABORT_AT_RECORD_COUNT)
+
+    def read_records(self) -> Iterator[Row]:
+        """Read all rows of the stream, page after page.
+
+        Yields:
+            Rows, shaped as the schema says.
+        """
+        for rows in self.read_pages(self.path, self.records_jsonpath):
+            yield from self.records(rows or ())
+
+    def records(self, rows: Any) -> Iterator[Row]:
+        """Shape rows as the schema says; those without a usable key are left out and counted.
+
+        Args:
+            rows: Rows as Drift sent them.
+
+        Yields:
+            New rows.
+        """
+        for row in rows:
+            record = self._shape(row)
+            if any(record.get(key) is None for key in self.primary_keys):
+                self.rows_left_out += 1
+            else:
+                yield record
+
+    @cached_property
+    def _shape(self) -> Callable[[Row], Row]:
+        # What is masked or left out may not come back by way of `otherFields`.
+        left_out = [path[1::2] for path, selected in self.mask.items() if not selected]
+        mapped = self.config.get("stream_maps", {}).get(self.name) or {}
+        guarded = {".".join(path) for path in left_out} | set(mapped)
+        return shaper(self.effective_schema, self.warn_of_field, guarded=guarded)
+
+    def warn_of_field(self, field: str, trouble: str) -> None:
+        """Warn the user of what is odd about a field, once."""
+        self.warn_once(f"the field {field} {trouble}.")
+
+    def warn(self, text: str) -> None:
+        """Warn the user, in the name of the stream."""
+        self.logger.warning("%s: %s", self.name, text)
+
+    def warn_once(self, text: str) -> None:
+        """Warn the user of something that may come up again and again."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self.warn(text)
+
+    # Private in the SDK, where it holds all that can go wrong with a record: reading, mapping,
+    # and writing it.
+    @override
+    def _sync_records(self, *args: Any, **kwargs: Any) -> Generator[Row, Any, None]:
+        with self._failing_alone():
+            yield from super()._sync_records(*args, **kwargs)
+        if self.rows_left_out:
+            self.is_incomplete = True
+            keys = " and ".join(self.primary_keys)
+            self.warn(f"{self.rows_left_out:,} without a usable {keys} had to be left out.")
+
+    @contextlib.contextmanager
+    def _failing_alone(self) -> Iterator[None]:
+        """Let an error end this stream alone: the others still run, and `failed` tells the tap."""
+        try:
+            yield
+        except (DriftError, SingerSDKError) as error:
+            self._fail(str(error))
+        except Exception as error:  # noqa: BLE001  (whatever it is, the other streams go on)
+            # Without the error's own words, which may hold what people wrote.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            self._fail(
+                f"{type(error).__name__}. If no setting (stream_maps, batch_config) explains that, "
+                f"it is a bug of the tap; please report it:\n{where}"
+            )
+
+    def _fail(self, message: str) -> None:
+        self.failed = True
+        self.log("%s: %s", self.name, message, level=logging.ERROR)
+
+    @override
+    def get_batches(
+        self, batch_config: BatchConfig, context: Context | None = None
+    ) -> Iterator[tuple[BaseBatchFileEncoding, list[str]]]:
+        """Write files of records as they are when they leave the tap.
+
+        The SDK's own writes them as they are read: with the fields that are not selected, and
+        without what a stream map was to hash or filter.
+        """
+        with self._failing_alone():
+            rows = self._sync_records(context, write_messages=False)
+            messages = (m for row in rows for m in self._generate_record_messages(dict(row)))
+            for manifest in in_files(self, batch_config, messages):
+                yield batch_config.encoding, manifest
+
+    # Answers
+
+    def ask(self, path: str, params: Mapping[str, Any] | None = None, **how: Any) -> Answer:
+        """Ask Drift for one thing, again and again if need be.
+
+        Args:
+            path: The path below `api_url`.
+            params: Query parameters; a list gives a parameter several times.
+            **how: What else `Drift.ask` takes.
+
+        Returns:
+            What Drift answered.
+
+        Raises:
+            DriftError: Drift refused, could not be reached, or could not answer.
+        """
+        request = self.build_prepared_request(
+            method="GET", url=self.url_base + path, params=params, headers=self.http_headers
+        )
+        options: dict[str, Any] = {"warn": self.warn, "stop": lambda: self.failed, **how}
+        with self._slots:
+            return self.drift.ask(request, scope=self.scope, observe=self._observe, **options)
+
+    def _observe(self, status: int | None, seconds: float) -> None:
+        """Tell the SDK's metrics of a request."""
+        with self._lock:
+            self.requests_made += 1
+        tags: dict[str, Any] = {
+            metrics.Tag.STREAM: self.name,
+            metrics.Tag.ENDPOINT: self.path,
+            metrics.Tag.HTTP_STATUS_CODE: status,
+        }
+        self._log_metric(
+            metrics.Point("timer", metrics.Metric.HTTP_REQUEST_DURATION, seconds, tags)
+        )
+
+    @override
+    def get_url_params(self, context: Context | None, next_page_token: str | None) -> Row:
+        """Give the query parameters for a cursor, which is a query string itself."""
+        return {**self.first_page, **dict(parse_qsl(next_page_token or "", keep_blank_values=True))}
+
+    def cursors(self, body: Any, *forms: Form) -> list[str | None]:
+        """Say where an answer goes on, by each form of pagination: see `answers.offers`."""
+        return offers(body, forms, self.config["access_token"])
+
+    def read_pages(self, path: str, jsonpath: str, **how: Any) -> Iterator[list[Row] | None]:
+        """Ask for one page after the other: see `answers.read_pages`.
+
+        Args:
+            path: The path below `api_url`.
+            jsonpath: Where the rows stand in an answer; see `answers.rows_at`.
+            **how: What else `Drift.ask` takes.
+
+        Raises:
+            DriftError: Drift refuses, or its answers lead nowhere.
+        """
+
+        def get(cursor: str | None) -> tuple[list[Row], str | None]:
+            body = self.ask(path, self.get_url_params(None, cursor), **how).body
+            below = self.cursors(body, self.pagination)[0] if self.pagination else None
+            return rows_at(jsonpath, body), below
+
+        return read_pages(get, self.pagination)
