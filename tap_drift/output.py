@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from singer_sdk.contrib.msgspec import MsgSpecWriter
-from singer_sdk.singerlib import StateMessage
+from singer_sdk.singerlib import RecordMessage, StateMessage
 
 from tap_drift.compat import override
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from singer_sdk.singerlib import Message
 
 logger = logging.getLogger("tap-drift")
+
+MOST_BYTES_WAITING = 250_000
+"""Bytes of records that wait to be written together, more or less."""
 
 SIGNALLED = 128
 """What shells add to the number of the signal that ended a process."""
@@ -32,18 +35,33 @@ class Writer(MsgSpecWriter):
         super().__init__()
         self.last_state: StateMessage | None = None
         self.ends_in_state = False
+        self._waiting = bytearray()
         self._writing = False
         self._exit_code: int | None = None
 
     @override
     def write_message(self, message: Message) -> None:
-        """Write a message as one line; leave if nobody reads on, or the run was told to end."""
+        """Write a message as one line; leave if nobody reads on, or the run was told to end.
+
+        Records wait for what follows them: no STATE vouches for them yet, and one write for a page
+        of them is cheaper than many.
+        """
+        self._waiting += self.format_message(message)
+        self.ends_in_state = isinstance(message, StateMessage)
+        if isinstance(message, StateMessage):
+            self.last_state = copy.deepcopy(message)
+        if not isinstance(message, RecordMessage) or len(self._waiting) > MOST_BYTES_WAITING:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits; leave if nobody reads on, or the run was told to end."""
         self._writing = True
         try:
+            lines = memoryview(bytes(self._waiting))
+            self._waiting.clear()
             # The SDK's own trusts one write to take all, which it need not if stdout is unbuffered.
-            line = bytes(self.format_message(message))
-            while line:
-                line = line[sys.stdout.buffer.write(line) :]
+            while lines:
+                lines = lines[sys.stdout.buffer.write(lines) :]
             sys.stdout.flush()
         except OSError as error:
             # Python would complain once more when it closes stdout.
@@ -52,10 +70,6 @@ class Writer(MsgSpecWriter):
                 sys.exit(BROKEN_PIPE)
             logger.error("The output can't be written: %s", error)  # noqa: TRY400
             sys.exit(1)
-        else:
-            self.ends_in_state = isinstance(message, StateMessage)
-            if isinstance(message, StateMessage):
-                self.last_state = copy.deepcopy(message)
         finally:
             self._writing = False
         if self._exit_code is not None:

@@ -219,6 +219,8 @@ class TapDrift(Tap):
             tap.run_sync_dry_run(streams=[one for one in tap.streams.values() if one.selected])
         except SingerSDKError as error:
             _fail(error)
+        assert isinstance(tap.message_writer, Writer)  # noqa: S101  (for the type checker)
+        tap.message_writer.flush()
         if any(stream.failed for stream in tap.streams.values()):  # type: ignore[attr-defined]
             ctx.exit(1)
         cls.logger.info("The settings and the token work.")

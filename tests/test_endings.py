@@ -69,9 +69,9 @@ class Tap:
 
     def wait_for_full_pipe(self) -> None:
         assert self.process.stdout is not None
-        nearly_all = fcntl.fcntl(self.process.stdout, fcntl.F_GETPIPE_SZ) * 0.9
-        # A short line is written as a whole, so the last bytes may stay free.
-        wait_until(lambda: self.process.poll() is not None or self.bytes_in_pipe > nearly_all)
+        # What is written at once has to fit into what is left, so that much of it may stay free.
+        half = fcntl.fcntl(self.process.stdout, fcntl.F_GETPIPE_SZ) * 0.5
+        wait_until(lambda: self.process.poll() is not None or self.bytes_in_pipe > half)
         time.sleep(0.3)
         assert self.process.poll() is None
 
