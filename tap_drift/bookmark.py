@@ -153,6 +153,30 @@ class Bookmark(msgspec.Struct, frozen=True):
         replace = msgspec.structs.replace
         return replace(self, replication_key_value=value, covers=asked, walk=walk), why
 
+    def belonging_to(self, account: str) -> tuple[Bookmark, str]:
+        """Say what is left of the bookmark for an account: nothing, if it is another's.
+
+        Args:
+            account: The organisation, if it is known, and a hash of the token.
+
+        Returns:
+            The bookmark, and a warning; empty if there is nothing to warn of.
+        """
+        known, warning, bookmark = self.covers.account, "", self
+        is_used = self.replication_key_value is not None or self.walk.is_under_way
+        if known and known != account and (is_used or self.owed):
+            before, now = (of.partition(":")[0] for of in (known, account))
+            if not before or not now:
+                warning = (
+                    "the access token is another than before, and whether it belongs to the same "
+                    "account can't be known. If not, run once with --full-refresh."
+                )
+            elif before != now:
+                warning = f"the bookmark is of account {before}, the token of {now}: starting over."
+                bookmark = Bookmark(self.replication_key)
+        covers = msgspec.structs.replace(bookmark.covers, account=account)
+        return msgspec.structs.replace(bookmark, covers=covers), warning
+
     def floor(self, lookback: int = 0) -> Time | None:
         """Say where a walk may stop: at the later of bookmark (less lookback) and start date.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, assert_never
 
+import msgspec
 from singer_sdk.singerlib.catalog import REPLICATION_FULL_TABLE
 
 from tap_drift.bookmark import Bookmark, Covers, Time
@@ -22,11 +23,11 @@ from tap_drift.workers import Workers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from singer_sdk import Tap
     from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig
     from singer_sdk.helpers.types import Context
 
     from tap_drift.drift import Drift
+    from tap_drift.tap import TapDrift
     from tap_drift.walk import No, Page, Steps
 
 
@@ -45,8 +46,9 @@ class NewestFirstStream(DriftStream):
     asks_ahead = True
     """Whether pages of the list are asked for ahead: not where items take most of the time."""
 
-    def __init__(self, tap: Tap, drift: Drift) -> None:
+    def __init__(self, tap: TapDrift, drift: Drift) -> None:
         super().__init__(tap, drift)
+        self._owner = tap.owner
         self.bookmark = Bookmark()
         self.progress = Progress()
 
@@ -100,6 +102,10 @@ class NewestFirstStream(DriftStream):
                 f"remove bookmarks.{self.name} from it to read the stream from the start."
             )
             raise DriftError(msg) from None
+        known, warning = known.belonging_to(self._owner.account(known.covers.account))
+        if warning:
+            self.warn(warning)
+        asked = msgspec.structs.replace(asked, account=known.covers.account)
         bookmark, why = known.asked_for(asked)
         self.progress.floor = bookmark.floor(int(self.config["lookback_seconds"]))
         self.logger.info("%s: %s; floor: %s.", self.name, why, self.progress.floor or "none")

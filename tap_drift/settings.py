@@ -44,9 +44,12 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
     th.Property(
         "lookback_seconds",
         th.IntegerType(minimum=0),
-        default=0,
+        default=300,
         title="Lookback",
-        description="How many seconds before the bookmark an incremental run reads again.",
+        description=(
+            "How many seconds before the bookmark an incremental run reads again, for "
+            "conversations that Drift shows late."
+        ),
     ),
     th.Property(
         "page_size",
@@ -64,8 +67,8 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         default=8,
         title="Concurrency",
         description=(
-            "How many requests may be under way at the same time, 1 to 32, for messages, "
-            "contacts and conversation details."
+            "How many requests may be under way at the same time, 1 to 32: pages of the list where "
+            "they can be foreseen, and what belongs to conversations."
         ),
     ),
     th.Property(
@@ -79,7 +82,7 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         th.IntegerType(minimum=1, maximum=86_400),
         default=60,
         title="Request timeout",
-        description="How many seconds to wait for Drift to connect, and to answer.",
+        description="How many seconds to wait for a connection, and then for a whole answer.",
     ),
     th.Property(
         "max_retries",

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +21,7 @@ from tap_drift import settings, streams
 from tap_drift.compat import override
 from tap_drift.drift import Drift
 from tap_drift.output import SIGNALLED, Writer, mask
+from tap_drift.owner import Owner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,16 +113,29 @@ class TapDrift(Tap):
         }
         super().load_state({"bookmarks": own})
 
-    @override
-    def discover_streams(self) -> Sequence[DriftStream]:
-        drift = Drift(
-            token=str(self.config.get("access_token") or ""),
+    @cached_property
+    def drift(self) -> Drift:
+        """The connections to Drift, shared by all streams."""
+        return Drift(
+            token=self._token,
             request_timeout=int(self.config["request_timeout"]),
             max_retries=int(self.config["max_retries"]),
             connections=int(self.config["concurrency"]),
             requests_per_minute=self.config.get("requests_per_minute"),
         )
-        return [stream(self, drift) for stream in STREAMS]
+
+    @cached_property
+    def owner(self) -> Owner:
+        """Whose token it is."""
+        return Owner(self.drift, str(self.config["api_url"]).rstrip("/"), self._token)
+
+    @property
+    def _token(self) -> str:
+        return str(self.config.get("access_token") or "")
+
+    @override
+    def discover_streams(self) -> Sequence[DriftStream]:
+        return [stream(self, self.drift) for stream in STREAMS]
 
     # How a run ends
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ import pytest
 from tap_drift.output import Writer
 from tap_drift.tap import TapDrift
 from tests.sandbox import TOKEN, Sandbox
+from tests.sandbox.organisation import ORG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -26,10 +28,13 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
+ACCOUNT = f"{ORG}:{hashlib.sha256(TOKEN.encode()).hexdigest()[:12]}"
+"""Whose bookmarks they are."""
+
 NO_WALK: Json = {"cursor": None, "top": None, "id": None, "updatedAt": None}
 """What STATE says of a walk where none is under way."""
 
-EVERYTHING: Json = {"statuses": None, "start_date": None, "account": None}
+EVERYTHING: Json = {"statuses": None, "start_date": None, "account": ACCOUNT}
 """What a bookmark without limits covers."""
 
 

@@ -26,7 +26,17 @@ from tests.sandbox.server import (
     errors,
     settings_of,
 )
-from tests.tap import EVERYTHING, NO_WALK, Output, run_here, run_tap, selecting, settings, upserted
+from tests.tap import (
+    ACCOUNT,
+    EVERYTHING,
+    NO_WALK,
+    Output,
+    run_here,
+    run_tap,
+    selecting,
+    settings,
+    upserted,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -279,7 +289,7 @@ def test_a_run_that_asks_for_less_keeps_the_bookmark_and_narrows_what_it_covers(
     assert narrower.bookmark()["covers"] == {
         "statuses": sorted(set(statuses)) if statuses else None,
         "start_date": limits(drift, after).get("start_date"),
-        "account": None,
+        "account": ACCOUNT,
     }
     if sorted(set(before.get("statuses", []))) != sorted(set(after.get("statuses", []))) or (
         before.get("start_date") != after.get("start_date")

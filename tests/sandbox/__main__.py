@@ -147,7 +147,7 @@ def _report(drift: Sandbox, url: str) -> None:
     """Say what the account holds, what arrived, and whether they agree."""
     account = expected(drift.account)
     print(f"\nsandbox: the Drift account holds {len(account):,} conversations.")
-    answered = len(drift.requests)
+    answered = len(drift.requests) + drift.token_infos
     print(f"sandbox: Drift answered {answered:,} request{'s' * (answered != 1)}.")
     if not drift.requests:
         return

@@ -117,6 +117,7 @@ class Sandbox:
         tokens: The access tokens that are valid.
         transcripts_as_json: Whether a transcript is text in JSON.
         reports: How reports are answered.
+        token_infos: How often `/app/token_info` was asked, which is none of `requests`.
         token_info_status: What `/app/token_info` answers.
         faults: What to do instead of answering, by the number of the request, counted from 1. A
             fault that gives no answer lets the request through.
@@ -142,6 +143,7 @@ class Sandbox:
     faults: dict[int, Fault] = dataclasses.field(default_factory=dict)
     fault: Fault | None = None
     requests: list[str] = dataclasses.field(default_factory=list)
+    token_infos: int = 0
     under_way: int = 0
     most_under_way: int = 0
     closed: threading.Event = dataclasses.field(default_factory=threading.Event)
@@ -173,6 +175,9 @@ class Sandbox:
     def _answer_wsgi(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         request = Request(environ)
         request.get_data()  # what is left unread would reset the connection when it is closed
+        if request.path == "/app/token_info":  # apart, so that the nth request is the nth page
+            self.token_infos += 1
+            return self.answer(request)(environ, start_response)
         with self.lock:
             self.requests.append(request.full_path.rstrip("?"))
             number = len(self.requests)
