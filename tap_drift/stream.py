@@ -226,7 +226,10 @@ class DriftStream(RESTStream[str]):
         )
         options: dict[str, Any] = {"warn": self.warn, "stop": lambda: self.failed, **how}
         with self._slots:
-            return self.drift.ask(request, scope=self.scope, observe=self._observe, **options)
+            answer = self.drift.ask(request, scope=self.scope, observe=self._observe, **options)
+        if answer.bare_nan:
+            self.warn_once("Drift sent NaN or Infinity, which no JSON has; they are null here.")
+        return answer
 
     def _observe(self, status: int | None, seconds: float) -> None:
         """Tell the SDK's metrics of a request."""
