@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import platform
 import random
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from multiprocessing import get_context
 from multiprocessing.managers import BaseManager
@@ -25,9 +28,9 @@ from tests.sandbox import TOKEN, Account, Sandbox
 from tests.sandbox.server import error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from tests.sandbox.server import Cursor
+    from tests.sandbox.server import Form
 
 PAGE = 50
 
@@ -35,6 +38,7 @@ PAGE = 50
 
 BARE = r"""
 import json, sys
+from urllib.parse import parse_qsl, urlsplit
 import requests
 
 settings = json.load(open(sys.argv[2]))
@@ -45,9 +49,12 @@ while True:
     body = session.get(f"{settings['api_url']}/conversations/list", params=params).json()
     for row in body["data"]:
         sys.stdout.write(json.dumps(row) + "\n")
-    if "pagination" not in body:
+    if "pagination" in body:
+        params["next"] = body["pagination"]["next"]
+    elif body.get("links", {}).get("next"):
+        params = dict(parse_qsl(urlsplit(body["links"]["next"]).query))
+    else:
         break
-    params["next"] = body["pagination"]["next"]
 """
 
 PLAIN = """
@@ -60,7 +67,7 @@ class Conversations(RESTStream):
     name = "conversations"
     path = "/conversations/list"
     records_jsonpath = "$.data[*]"
-    next_page_token_jsonpath = "$.pagination.next"
+    next_page_token_jsonpath = "$.pagination.next"  # so it reads no list of links
     primary_keys = ("id",)
     replication_key = "updatedAt"
     schema = th.PropertiesList(
@@ -109,8 +116,8 @@ READERS = {
 class Drift:
     """A sandbox; in a process of its own, its work does not count as that of those who ask."""
 
-    def __init__(self, conversations: int, cursor: Cursor, latency: float) -> None:
-        self._sandbox = Sandbox(Account(conversations), cursor=cursor, latency=latency).__enter__()
+    def __init__(self, conversations: int, form: Form, latency: float) -> None:
+        self._sandbox = Sandbox(Account(conversations), form=form, latency=latency).__enter__()
 
     def url(self) -> str:
         return self._sandbox.url
@@ -119,9 +126,18 @@ class Drift:
         return len(self._sandbox.requests)
 
     def refuse(self, request: int) -> None:
-        """Refuse a request to come; the next is 1."""
-        self._sandbox.faults[self.requests() + request] = lambda sandbox, _: error(
-            403, "authentication_error", "Refused by the benchmark"
+        """Refuse everything from a request to come; the next is 1. With 0, nothing."""
+        first = self.requests() + request
+        self._sandbox.fault = (
+            (
+                lambda sandbox, _: (
+                    error(401, "authentication_error", "Refused by the benchmark")
+                    if len(sandbox.requests) >= first
+                    else None
+                )
+            )
+            if request
+            else None
         )
 
     def change(self, conversations: int) -> None:
@@ -139,11 +155,11 @@ Server.register("drift", Drift)
 
 @contextlib.contextmanager
 def serving(
-    conversations: int, cursor: Cursor = "keyset", latency: float = 0.0
+    conversations: int, form: Form = "both", latency: float = 0.0
 ) -> Iterator[tuple[Drift, Path]]:
     """Serve a sandbox, and give a folder for the files of its readers."""
     with Server(ctx=get_context("spawn")) as server, tempfile.TemporaryDirectory() as folder:
-        yield server.drift(conversations, cursor, latency), Path(folder)  # type: ignore[attr-defined]
+        yield server.drift(conversations, form, latency), Path(folder)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -153,6 +169,9 @@ class Run:
     requests: int
     records: int
     seconds: float
+    cpu: float
+    """Seconds of both cores."""
+
     megabytes: float
     """The most memory that it held."""
 
@@ -171,9 +190,10 @@ def run(  # noqa: PLR0913  (as many as a run has)
     state: Any = None,
     catalog: Any = None,
     exit_code: int = 0,
+    lines_per_second: int | None = None,
     **settings: Any,
 ) -> Run:
-    """Run a reader as a process whose output goes into a file."""
+    """Run a reader as a process whose output goes into a file, perhaps at a slow pace."""
     command = list(READERS[reader])
     config = {"api_url": drift.url(), "access_token": TOKEN, **settings}
     for name, content in {"config": config, "state": state, "catalog": catalog}.items():
@@ -185,7 +205,12 @@ def run(  # noqa: PLR0913  (as many as a run has)
     before = drift.requests()
     with output.open("wb") as stdout, log.open("wb") as stderr:
         started = time.perf_counter()
-        process = subprocess.Popen(command, stdout=stdout, stderr=stderr)
+        slow = subprocess.PIPE if lines_per_second else stdout
+        process = subprocess.Popen(command, stdout=slow, stderr=stderr)
+        if lines_per_second and process.stdout:
+            for line in process.stdout:
+                stdout.write(line)
+                time.sleep(1 / lines_per_second)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -193,170 +218,166 @@ def run(  # noqa: PLR0913  (as many as a run has)
         sys.exit(f"{reader} ended with {process.returncode}:\n{log.read_text()[-2000:]}")
     records, fingerprint = 0, hashlib.sha256()
     with output.open() as lines:
-        for line in lines:
-            match = re.match(r'{"type": ?"(\w+)"', line)
+        for line_ in lines:
+            match = re.match(r'{"type": ?"(\w+)"', line_)
             records += not match or match[1] == "RECORD"
-            fingerprint.update(re.sub('"time_extracted": ?"[^"]*"', "", line).encode())
+            fingerprint.update(re.sub('"time_extracted": ?"[^"]*"', "", line_).encode())
             if match and match[1] == "STATE":
-                state = json.loads(line)["value"]
+                state = json.loads(line_)["value"]
     unit = 2**20 if sys.platform == "darwin" else 2**10
-    return Run(
-        drift.requests() - before,
-        records,
-        seconds,
-        usage.ru_maxrss / unit,
-        state,
-        fingerprint.hexdigest(),
-    )
+    cpu = usage.ru_utime + usage.ru_stime
+    requests, memory = drift.requests() - before, usage.ru_maxrss / unit
+    return Run(requests, records, seconds, cpu, memory, state, fingerprint.hexdigest())
 
 
-def fastest(reader: str, drift: Drift, folder: Path, times: int) -> Run:
-    """Run several times: whatever else the machine does can only make a run slower."""
-    return min((run(reader, drift, folder) for _ in range(times)), key=lambda one: one.seconds)
+def in_turns(times: int, **readers: Callable[[], Run]) -> dict[str, list[Run]]:
+    """Run readers in turns, so that whatever else the machine does hits them alike."""
+    runs: dict[str, list[Run]] = {name: [] for name in readers}
+    for _, (name, read) in itertools.product(range(times), readers.items()):
+        runs[name].append(read())
+    return runs
 
 
-def conversations(sizes: list[int], cursor: Cursor, latency: float) -> None:
-    """Every reader at every size: a first run, nothing new, an interruption, some news."""
-    start_up = dict.fromkeys(READERS, float("inf"))
-    runs: dict[tuple[int, str, str], Run] = {}
-    for size in sizes:
-        with serving(0) as (drift, folder):
-            for reader in READERS:
-                start = fastest(reader, drift, folder, times=5)
-                start_up[reader] = min(start_up[reader], start.seconds)
-        with serving(size, cursor, latency) as (drift, folder):
-            for reader in READERS:
-                progress(f"{size:,} conversations, {reader}")
-                first = fastest(reader, drift, folder, times=max(1, min(5, 20_000 // size)))
-                runs[size, reader, "first"] = first
-                if reader == BARE_LOOP:
-                    continue  # which has no other
-                runs[size, reader, "unchanged"] = run(reader, drift, folder, state=first.state)
-                drift.refuse(1 + size // PAGE // 2)
-                half = run(reader, drift, folder, exit_code=1)
-                resumed = run(reader, drift, folder, state=half.state)
-                runs[size, reader, "resumed at half-way"] = resumed
-            drift.change(size // 100)
-            for reader in (PLAIN_STREAM, TAP_DRIFT):
-                progress(f"{size:,} conversations, {reader}, 1 % changed")
-                state = runs[size, reader, "first"].state
-                runs[size, reader, "1 % changed"] = run(reader, drift, folder, state=state)
+def median(runs: list[Run], value: Callable[[Run], float]) -> float:
+    return statistics.median(map(value, runs))
 
-    print(f"\n{machine()}; {cursor} cursors; {latency * 1000:.0f} ms per answer.")
+
+def start_up() -> dict[str, tuple[float, float]]:
+    """Seconds and CPU seconds that each reader takes for an account without conversations."""
+    with serving(0) as (drift, folder):
+        runs = in_turns(5, **{reader: partial(run, reader, drift, folder) for reader in READERS})
+    return {
+        reader: (median(of, lambda one: one.seconds), median(of, lambda one: one.cpu))
+        for reader, of in runs.items()
+    }
+
+
+def conversations(size: int, latency: float, times: int) -> None:
+    """A first run of every reader over every form of the list; then the runs that follow it."""
+    start = start_up()
+    rows: list[list[str]] = []
+    for form in ("next", "both", "links"):
+        progress(f"{size:,} conversations, {form}")
+        with serving(size, form, latency) as (drift, folder):
+            readers = {
+                f"{BARE_LOOP}": partial(run, BARE_LOOP, drift, folder),
+                f"{TAP_DRIFT}, `concurrency` 1": partial(
+                    run, TAP_DRIFT, drift, folder, concurrency=1
+                ),
+                f"{TAP_DRIFT}, `concurrency` 8": partial(run, TAP_DRIFT, drift, folder),
+            }
+            if form != "links":
+                readers |= {PLAIN_STREAM: partial(run, PLAIN_STREAM, drift, folder)}
+            runs = in_turns(times, **readers)
+            bare = median(runs[BARE_LOOP], lambda one: one.seconds) - start[BARE_LOOP][0]
+            prints = {
+                one.fingerprint for name in readers if TAP_DRIFT in name for one in runs[name]
+            }
+            same = "the same lines" if len(prints) == 1 else "DIFFERENT LINES"
+            for name, of in runs.items():
+                reader = name.partition(",")[0]
+                seconds = median(of, lambda one: one.seconds) - start[reader][0]
+                rows.append(
+                    [
+                        form,
+                        name,
+                        f"{median(of, lambda one: one.requests):,.0f}",
+                        f"{seconds:,.2f}",
+                        f"{seconds / bare:.2f}",
+                        same if reader == TAP_DRIFT else "",
+                    ]
+                )
+            if form == "both":
+                following = after_a_first_run(drift, folder, size, start[TAP_DRIFT][0])
+    print(f"\n{machine()}; {size:,} conversations; {latency * 1000:.0f} ms per answer.")
     print("Seconds are without start-up, which takes", end=" ")
-    print(", ".join(f"{seconds:.2f} ({reader})" for reader, seconds in start_up.items()) + ".")
-    table(
-        ["conversations", "reader", "run", "requests", "records", "seconds", "peak memory, MB"],
-        [
-            [
-                f"{size:,}",
-                reader,
-                kind,
-                f"{one.requests:,}",
-                f"{one.records:,}",
-                f"{one.seconds - start_up[reader]:,.2f}",
-                f"{one.megabytes:,.0f}",
-            ]
-            for (size, reader, kind), one in sorted(runs.items(), key=lambda item: item[0][:2])
-        ],
-    )
-    unchanged = [runs[size, TAP_DRIFT, "unchanged"].requests for size in sizes]
-    seconds = {
-        (size, reader): runs[size, reader, "first"].seconds - start_up[reader]
-        for size in sizes
-        for reader in READERS
+    print(", ".join(f"{seconds:.2f} ({reader})" for reader, (seconds, _) in start.items()) + ".")
+    table(["list", "reader", "requests", "seconds", "of the bare loop", "output"], rows)
+    table(["run", "requests", "records", "seconds"], following)
+
+
+def after_a_first_run(drift: Drift, folder: Path, size: int, start: float) -> list[list[str]]:
+    """Nothing new, an interruption, some news, a slow reader."""
+    first = run(TAP_DRIFT, drift, folder)
+    unchanged = run(TAP_DRIFT, drift, folder, state=first.state)
+    slow = run(TAP_DRIFT, drift, folder, lines_per_second=2000)
+    drift.refuse(1 + size // PAGE // 2)
+    half = run(TAP_DRIFT, drift, folder, exit_code=1)
+    drift.refuse(0)
+    resumed = run(TAP_DRIFT, drift, folder, state=half.state)
+    drift.change(size // 100)
+    changed = run(TAP_DRIFT, drift, folder, state=first.state)
+    runs = {
+        "nothing new": unchanged,
+        "1 % changed": changed,
+        "resumed at half-way": resumed,
+        "first, 2,000 lines a second are read": slow,
     }
-    ratios = [seconds[size, TAP_DRIFT] / seconds[size, BARE_LOOP] for size in sizes]
-    peaks = {
-        size: max(one.megabytes for key, one in runs.items() if key[:2] == (size, TAP_DRIFT))
-        for size in sizes
+    return [
+        [name, f"{one.requests:,}", f"{one.records:,}", f"{one.seconds - start:,.2f}"]
+        for name, one in runs.items()
+    ]
+
+
+def cpu(size: int, times: int) -> None:
+    """What a record costs, where nothing has to be waited for."""
+    start = start_up()
+    with serving(size, "next") as (drift, folder):
+        readers = {
+            BARE_LOOP: partial(run, BARE_LOOP, drift, folder),
+            PLAIN_STREAM: partial(run, PLAIN_STREAM, drift, folder),
+            f"{TAP_DRIFT}, `concurrency` 1": partial(run, TAP_DRIFT, drift, folder, concurrency=1),
+            f"{TAP_DRIFT}, `concurrency` 8": partial(run, TAP_DRIFT, drift, folder),
+        }
+        runs = in_turns(times, **readers)
+    each = {
+        name: (median(of, lambda one: one.cpu) - start[name.partition(",")[0]][1]) / size * 1e6
+        for name, of in runs.items()
     }
-    growth = peaks[max(sizes)] - peaks[min(sizes)]
+    print(f"\n{machine()}; {size:,} conversations; no latency; start-up left out.")
     table(
-        ["target", "measured", "verdict"],
-        [
-            [
-                "unchanged run: 1 request at any size",
-                ", ".join(map(str, unchanged)),
-                verdict(met=set(unchanged) == {1}),
-            ],
-            [
-                "first run: at most 1.15 times the seconds of the bare loop",
-                ", ".join(f"{ratio:.2f}" for ratio in ratios),
-                # It asks as often as the loop: if it looks much quicker, the machine was busy.
-                verdict(met=max(ratios) <= 1.15) if min(ratios) > 0.9 else "too noisy to tell",
-            ],
-            [
-                f"peak memory at {max(sizes):,}: within 10 MB of that at {min(sizes):,}",
-                f"{growth:+.1f} MB",
-                verdict(met=growth <= 10),
-            ],
-        ],
+        ["reader", "µs of CPU a record", "of the bare loop"],
+        [[name, f"{us:.0f}", f"{us / each[BARE_LOOP]:.2f}"] for name, us in each.items()],
     )
 
 
-def messages(sizes: list[int], cursor: Cursor, latency: float) -> None:
-    """One request at a time beside several; then more conversations, for the memory."""
-    small, large = min(sizes), max(sizes)
-    runs: dict[tuple[int, float, int], Run] = {}
-    for size, delay, concurrency in [
-        (small, latency, 1),
-        (small, latency, 8),
-        (large, latency / 10, 8),
-    ]:
-        progress(f"messages of {size:,} conversations, concurrency {concurrency}")
-        with serving(size, cursor, delay) as (drift, folder):
-            runs[size, delay, concurrency] = run(
-                TAP_DRIFT, drift, folder, catalog=catalog_of("messages"), concurrency=concurrency
+def memory(sizes: list[int]) -> None:
+    """The most memory that a first run holds."""
+    rows = []
+    for size in sizes:
+        progress(f"memory, {size:,} conversations")
+        with serving(size, "both") as (drift, folder):
+            one = run(TAP_DRIFT, drift, folder)
+            rows.append([f"{size:,}", f"{one.megabytes:,.0f}", f"{one.requests:,}"])
+    print(f"\n{machine()}.")
+    table(["conversations", "peak memory, MB", "requests"], rows)
+
+
+def messages(size: int, latency: float) -> None:
+    """The messages of conversations, one request at a time and several."""
+    start = start_up()[TAP_DRIFT][0]
+    rows, prints = [], set()
+    with serving(size, "both", latency) as (drift, folder):
+        for concurrency in (1, 8, 32):
+            progress(f"messages of {size:,} conversations, concurrency {concurrency}")
+            catalog = catalog_of("messages")
+            one = run(TAP_DRIFT, drift, folder, catalog=catalog, concurrency=concurrency)
+            seconds, limit = one.seconds - start, one.requests * latency / concurrency
+            prints.add(one.fingerprint)
+            rows.append(
+                [
+                    str(concurrency),
+                    f"{one.requests:,}",
+                    f"{one.records:,}",
+                    f"{seconds:,.1f}",
+                    f"{seconds / limit:.2f}",
+                    f"{one.megabytes:,.0f}",
+                ]
             )
-    print(f"\n{machine()}; {cursor} cursors.")
-    table(
-        [
-            "conversations",
-            "ms per answer",
-            "`concurrency`",
-            "requests",
-            "messages",
-            "seconds",
-            "peak memory, MB",
-        ],
-        [
-            [
-                f"{size:,}",
-                f"{delay * 1000:g}",
-                str(concurrency),
-                f"{one.requests:,}",
-                f"{one.records:,}",
-                f"{one.seconds:,.1f}",
-                f"{one.megabytes:,.0f}",
-            ]
-            for (size, delay, concurrency), one in runs.items()
-        ],
-    )
-    alone, together, many = runs.values()
-    ratio = alone.seconds / together.seconds
-    same = alone.fingerprint == together.fingerprint
-    growth = many.megabytes - together.megabytes
-    table(
-        ["target", "measured", "verdict"],
-        [
-            [
-                "concurrency 8: at least 6 times as fast as 1, start-up included",
-                f"{ratio:.1f} times",
-                verdict(met=ratio >= 6),
-            ],
-            [
-                "the same output, line for line, apart from `time_extracted`",
-                "the same" if same else "different",
-                verdict(met=same),
-            ],
-            [
-                f"peak memory at {large:,}: within 15 MB of that at {small:,}",
-                f"{growth:+.1f} MB",
-                verdict(met=growth <= 15),
-            ],
-        ],
-    )
+    print(f"\n{machine()}; {size:,} conversations; {latency * 1000:.0f} ms per answer.")
+    print("The output is " + ("the same." if len(prints) == 1 else "DIFFERENT."))
+    head = ["`concurrency`", "requests", "messages", "seconds", "of the limit", "peak memory, MB"]
+    table(head, rows)
 
 
 def catalog_of(stream: str) -> Any:
@@ -371,10 +392,6 @@ def catalog_of(stream: str) -> Any:
             if not one["breadcrumb"]:
                 one["metadata"]["selected"] = entry["tap_stream_id"] == stream
     return catalog
-
-
-def verdict(*, met: bool) -> str:
-    return "met" if met else "missed"
 
 
 def table(head: list[str], rows: Iterable[list[str]]) -> None:
@@ -400,36 +417,23 @@ def main() -> None:
         prog="python -m tests.benchmark",
         description="Measure the tap as a process of its own, against a sandbox in another.",
     )
+    parser.add_argument("--only", choices=["conversations", "cpu", "memory", "messages"])
+    parser.add_argument("--size", type=int, metavar="N", help="conversations (default: 4000)")
+    parser.add_argument("--times", type=int, default=3, metavar="N", help="runs of each")
     parser.add_argument(
-        "--messages", action="store_true", help="measure messages instead of conversations"
+        "--latency", type=float, default=50.0, metavar="MS", help="milliseconds of each answer"
     )
-    parser.add_argument(
-        "--sizes",
-        type=int,
-        nargs="+",
-        metavar="N",
-        help="numbers of conversations (default: 1000 10000 100000; for messages 2000 20000)",
-    )
-    parser.add_argument(
-        "--latency",
-        type=float,
-        metavar="MS",
-        help="milliseconds that each answer takes (default: 20; for messages 50, and a tenth of "
-        "it where only memory counts)",
-    )
-    parser.add_argument(
-        "--cursor",
-        choices=["offset", "id", "keyset"],
-        default="keyset",
-        help="what Drift's cursors are (default: keyset)",
-    )
-    arguments = parser.parse_args()
-    measure, sizes, latency = conversations, [1_000, 10_000, 100_000], 20.0
-    if arguments.messages:
-        measure, sizes, latency = messages, [2_000, 20_000], 50.0
-    if arguments.latency is not None:
-        latency = arguments.latency
-    measure(arguments.sizes or sizes, arguments.cursor, latency / 1000)
+    chosen = parser.parse_args()
+    latency = chosen.latency / 1000
+    measures: dict[str, Callable[[], None]] = {
+        "conversations": lambda: conversations(chosen.size or 4000, latency, chosen.times),
+        "cpu": lambda: cpu(chosen.size or 50_000, chosen.times),
+        "messages": lambda: messages(chosen.size or 2000, latency),
+        "memory": lambda: memory([1000, chosen.size or 1_000_000]),
+    }
+    for name, measure in measures.items():
+        if chosen.only in (None, name):
+            measure()
 
 
 if __name__ == "__main__":
