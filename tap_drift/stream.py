@@ -176,19 +176,9 @@ class DriftStream(RESTStream[str]):
         """Let an error end this stream alone: the others still run, and `failed` tells the tap."""
         try:
             yield
-        except (DriftError, SingerSDKError) as error:
-            self._fail(str(error))
         except Exception as error:  # noqa: BLE001  (whatever it is, the other streams go on)
-            # Without the error's own words, which may hold what people wrote.
-            where = "".join(traceback.format_tb(error.__traceback__))
-            self._fail(
-                f"{type(error).__name__}. If no setting (stream_maps, batch_config) explains that, "
-                f"it is a bug of the tap; please report it:\n{where}"
-            )
-
-    def _fail(self, message: str) -> None:
-        self.failed = True
-        self.log("%s: %s", self.name, message, level=logging.ERROR)
+            self.failed = True
+            self.log("%s: %s", self.name, _explained(error), level=logging.ERROR)
 
     @override
     def get_batches(
@@ -271,3 +261,14 @@ class DriftStream(RESTStream[str]):
             return rows_at(jsonpath, body), below
 
         return read_pages(get, self.pagination)
+
+
+def _explained(error: Exception) -> str:
+    if isinstance(error, (DriftError, SingerSDKError)):
+        return str(error)
+    # Without the error's own words, which may hold what people wrote.
+    where = "".join(traceback.format_tb(error.__traceback__))
+    return (
+        f"{type(error).__name__}. If no setting (stream_maps, batch_config) explains that, "
+        f"it is a bug of the tap; please report it:\n{where}"
+    )
