@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import os
@@ -12,17 +13,21 @@ from singer_sdk.contrib.msgspec import MsgSpecWriter
 from singer_sdk.singerlib import StateMessage
 
 from tap_drift.compat import override
+from tap_drift.signals import SIGNALLED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from singer_sdk.singerlib import Message
 
 logger = logging.getLogger("tap-drift")
 
-SIGNALLED = 128
-"""What shells add to the number of the signal that ended a process."""
-
 BROKEN_PIPE = SIGNALLED + 13
 """The exit code when nobody reads the output any more."""
+
+
+GOES_ON = "The next run goes on from the last STATE that the target confirmed."
+"""What a user is told of a run that did not arrive."""
 
 
 class Writer(MsgSpecWriter):
@@ -38,10 +43,31 @@ class Writer(MsgSpecWriter):
     @override
     def write_message(self, message: Message) -> None:
         """Write a message as one line; leave if nobody reads on, or the run was told to end."""
+        with self._whole():
+            self._write(bytes(self.format_message(message)))
+            self.ends_in_state = isinstance(message, StateMessage)
+            if isinstance(message, StateMessage):
+                self.last_state = copy.deepcopy(message)
+
+    def write_document(self, text: str) -> None:
+        """Write what is no message, such as a catalog, in the same way."""
+        with self._whole():
+            self._write(f"{text}\n".encode())
+
+    @contextlib.contextmanager
+    def _whole(self) -> Iterator[None]:
         self._writing = True
         try:
-            # The SDK's own trusts one write to take all, which it need not if stdout is unbuffered.
-            line = bytes(self.format_message(message))
+            yield
+        finally:
+            self._writing = False
+        if self._exit_code is not None:
+            exit_code, self._exit_code = self._exit_code, None
+            sys.exit(exit_code)
+
+    def _write(self, line: bytes) -> None:
+        # The SDK's own trusts one write to take all, which it need not if stdout is unbuffered.
+        try:
             while line:
                 line = line[sys.stdout.buffer.write(line) :]
             sys.stdout.flush()
@@ -49,18 +75,12 @@ class Writer(MsgSpecWriter):
             # Python would complain once more when it closes stdout.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             if isinstance(error, BrokenPipeError):
+                logger.warning(
+                    "Nobody reads the output any more. %s", GOES_ON if self.last_state else ""
+                )
                 sys.exit(BROKEN_PIPE)
             logger.error("The output can't be written: %s", error)  # noqa: TRY400
             sys.exit(1)
-        else:
-            self.ends_in_state = isinstance(message, StateMessage)
-            if isinstance(message, StateMessage):
-                self.last_state = copy.deepcopy(message)
-        finally:
-            self._writing = False
-        if self._exit_code is not None:
-            exit_code, self._exit_code = self._exit_code, None
-            sys.exit(exit_code)
 
     def write_last_state(self) -> None:
         """Repeat the last STATE, unless it is the last line: many targets keep no other."""
