@@ -16,10 +16,12 @@ from singer_sdk.exceptions import ConfigValidationError, SingerSDKError
 from singer_sdk.singerlib import StateMessage
 from singer_sdk.tap_base import CliTestOptionValue
 
-from tap_drift import settings, signals, streams
+from tap_drift import batches, settings, signals, streams
 from tap_drift.compat import override
 from tap_drift.drift import Drift
+from tap_drift.maps import Mapper
 from tap_drift.output import GOES_ON, Writer, mask
+from tap_drift.workers import starting_threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,10 +93,17 @@ class TapDrift(Tap):
             errors = [error.replace(repr(token), "***") for error in errors]
             mask(str(token))
         errors += settings.mistakes(self._config)
+        errors += batches.mistakes(self._config.get("batch_config"))
         if errors and raise_errors:
             msg = "Some settings are wrong."
             raise ConfigValidationError(msg, errors=errors, schema=self.config_jsonschema)
         return errors
+
+    @override
+    def setup_mapper(self) -> None:
+        """Make the stream maps."""
+        self.mapper = Mapper(plugin_config=dict(self.config), logger=self.logger)
+        self.mapper.register_raw_streams_from_catalog(self.catalog)
 
     @override
     def load_state(self, state: dict[str, Any]) -> None:
@@ -113,13 +122,14 @@ class TapDrift(Tap):
 
     @override
     def discover_streams(self) -> Sequence[DriftStream]:
-        drift = Drift(
-            token=str(self.config.get("access_token") or ""),
-            request_timeout=int(self.config["request_timeout"]),
-            max_retries=int(self.config["max_retries"]),
-            connections=int(self.config["concurrency"]),
-            requests_per_minute=self.config.get("requests_per_minute"),
-        )
+        with starting_threads("requests_per_minute"):
+            drift = Drift(
+                token=str(self.config.get("access_token") or ""),
+                request_timeout=int(self.config["request_timeout"]),
+                max_retries=int(self.config["max_retries"]),
+                connections=int(self.config["concurrency"]),
+                requests_per_minute=self.config.get("requests_per_minute"),
+            )
         return [stream(self, drift) for stream in STREAMS]
 
     # How a run ends
