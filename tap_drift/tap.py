@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
-import signal
 import sys
 import threading
 from functools import cached_property
@@ -17,11 +17,13 @@ from singer_sdk.exceptions import ConfigValidationError, SingerSDKError
 from singer_sdk.singerlib import StateMessage
 from singer_sdk.tap_base import CliTestOptionValue
 
-from tap_drift import settings, streams
+from tap_drift import batches, settings, signals, streams
 from tap_drift.compat import override
 from tap_drift.drift import Drift
-from tap_drift.output import SIGNALLED, Writer, mask
+from tap_drift.maps import Mapper
+from tap_drift.output import GOES_ON, Writer, mask
 from tap_drift.owner import Owner
+from tap_drift.workers import starting_threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,10 +95,17 @@ class TapDrift(Tap):
             errors = [error.replace(repr(token), "***") for error in errors]
             mask(str(token))
         errors += settings.mistakes(self._config)
+        errors += batches.mistakes(self._config.get("batch_config"))
         if errors and raise_errors:
             msg = "Some settings are wrong."
             raise ConfigValidationError(msg, errors=errors, schema=self.config_jsonschema)
         return errors
+
+    @override
+    def setup_mapper(self) -> None:
+        """Make the stream maps."""
+        self.mapper = Mapper(plugin_config=dict(self.config), logger=self.logger)
+        self.mapper.register_raw_streams_from_catalog(self.catalog)
 
     @override
     def load_state(self, state: dict[str, Any]) -> None:
@@ -116,13 +125,14 @@ class TapDrift(Tap):
     @cached_property
     def drift(self) -> Drift:
         """The connections to Drift, shared by all streams."""
-        return Drift(
-            token=self._token,
-            request_timeout=int(self.config["request_timeout"]),
-            max_retries=int(self.config["max_retries"]),
-            connections=int(self.config["concurrency"]),
-            requests_per_minute=self.config.get("requests_per_minute"),
-        )
+        with starting_threads("requests_per_minute"):
+            return Drift(
+                token=self._token,
+                request_timeout=int(self.config["request_timeout"]),
+                max_retries=int(self.config["max_retries"]),
+                connections=int(self.config["concurrency"]),
+                requests_per_minute=self.config.get("requests_per_minute"),
+            )
 
     @cached_property
     def owner(self) -> Owner:
@@ -138,6 +148,14 @@ class TapDrift(Tap):
         return [stream(self, self.drift) for stream in STREAMS]
 
     # How a run ends
+
+    @override
+    def run_discovery(self) -> str:
+        """Write the catalog; leave without a traceback if nobody takes it."""
+        text = self.catalog_json_text
+        assert isinstance(self.message_writer, Writer)  # noqa: S101  (for the type checker)
+        self.message_writer.write_document(text)
+        return text
 
     @classmethod
     @override
@@ -172,8 +190,8 @@ class TapDrift(Tap):
         try:
             tap.sync_all()
         except SystemExit as end:
-            if end.code in {SIGNALLED + signal.SIGINT, SIGNALLED + signal.SIGTERM}:
-                cls.logger.warning("The run was told to end. The next goes on from the last STATE.")
+            if end.code in {signals.SIGNALLED + number for number in signals.TO_END}:
+                cls.logger.warning("The run was told to end. %s", GOES_ON)
             raise
         except SingerSDKError as error:
             _fail(error)
@@ -185,15 +203,18 @@ class TapDrift(Tap):
         """Say what could not be read, if anything; the exit code says so too."""
         streams: list[DriftStream] = list(self.streams.values())  # type: ignore[arg-type]
         if failed := [stream.name for stream in streams if stream.failed]:
-            self.logger.error(
-                "Not read to the end: %s. The next run goes on from the last STATE.",
-                ", ".join(failed),
-            )
+            self.logger.error("Not read to the end: %s. %s", ", ".join(failed), GOES_ON)
         incomplete = [stream.name for stream in streams if stream.is_incomplete]
         if incomplete := [name for name in incomplete if name not in failed]:
             self.logger.error("Read, but for what the warnings name: %s.", ", ".join(incomplete))
         if failed or incomplete:
             sys.exit(1)
+
+    # Private in the SDK, which does not know SIGHUP.
+    @override
+    def _setup_signal_handlers(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signals.handle(self._handle_termination)
 
     # Private in the SDK, whose own writes STATE into the middle of a line, and exits with 0.
     @override
@@ -201,10 +222,11 @@ class TapDrift(Tap):
         if self._told_to_end:  # another SystemExit would break what the first one unwinds
             return
         self._told_to_end = True
-        exit_code = SIGNALLED + signum
+        exit_code = signals.SIGNALLED + signum
         deadline = threading.Timer(SECONDS_TO_END, os._exit, (exit_code,))
         deadline.daemon = True
-        deadline.start()
+        with contextlib.suppress(RuntimeError):  # there may be no thread to be had
+            deadline.start()
         writer = getattr(self, "message_writer", None)
         if isinstance(writer, Writer):
             writer.end_run(exit_code)

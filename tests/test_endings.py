@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     Serve = Callable[..., Sandbox]
     Json = dict[str, Any]
 
-EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
+EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
 BROKEN_PIPE = 141
 NOISE = ("Traceback", "Exception ignored", "An unhandled error")
 
@@ -142,6 +142,7 @@ def test_a_signal_in_the_middle_of_a_run(
         output = tap.rest()
     assert_ended(drift, output, EXIT_CODES[number])
     assert output.bookmark()["walk"]["cursor"]
+    assert "goes on from the last STATE that the target confirmed." in output.stderr
 
 
 @ended_by
@@ -274,6 +275,7 @@ def test_a_target_that_dies_ends_the_run_quietly(
         output = Output([json.loads(line) for line in whole], tap.errors.read_text())
     assert_quiet(output)
     assert "ERROR" not in output.stderr
+    assert output.stderr.count("Nobody reads the output any more. The next run goes on") == 1
     state = output.state if output.states else None
     assert_completed(drift, output.records(), state)
 
@@ -294,6 +296,104 @@ def test_a_pipe_into_head_ends_quietly(sandbox: Serve, tmp_path: Path) -> None:
         output = Output(list(lines(head.stdout)), tap.errors.read_text())
     assert len(output.messages) == 1
     assert_quiet(output)
+
+
+COMMANDS: dict[str, list[str]] = {
+    "a run": [],
+    "--discover": ["--discover"],
+    "--test": ["--test"],
+    "--about": ["--about"],
+}
+
+BEFORE_THE_REST_IS_IMPORTED = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "{module}":
+            os.kill(os.getpid(), signal.{signal})
+sys.meta_path.insert(0, Finder())
+from tap_drift.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "what", "module"),
+    [
+        (signal.SIGINT, "a run", "tap_drift.drift"),
+        (signal.SIGTERM, "a run", "msgspec"),
+        (signal.SIGHUP, "a run", "tap_drift.tap"),
+        (signal.SIGINT, "--discover", "msgspec"),
+        (signal.SIGTERM, "--test", "tap_drift.drift"),
+        (signal.SIGINT, "--about", "tap_drift.drift"),
+    ],
+)
+def test_a_signal_while_the_tap_starts(
+    sandbox: Serve, tmp_path: Path, number: signal.Signals, what: str, module: str
+) -> None:
+    drift = sandbox(3)
+    python, *_ = command = tap_command(tmp_path, settings(drift))
+    script = BEFORE_THE_REST_IS_IMPORTED.format(module=module, signal=number.name)
+    with running([python, "-c", script, *command[3:], *COMMANDS[what]], tmp_path) as tap:
+        output = tap.rest()
+    assert (output.exit_code, output.stderr, output.messages) == (EXIT_CODES[number], "", [])
+    assert not drift.requests
+
+
+def test_a_signal_at_any_moment_leaves_no_traceback(sandbox: Serve, tmp_path: Path) -> None:
+    drift = sandbox(3, latency=0.1)
+    for seconds, what in zip((0.9, 0.6, 0.7, 0.5), COMMANDS.values(), strict=True):
+        command = [*tap_command(tmp_path, settings(drift)), *what]
+        with running(command, tmp_path) as tap:
+            time.sleep(seconds)
+            tap.end(signal.SIGINT)
+            tap.process.communicate(timeout=30)
+            assert tap.process.returncode in (EXIT_CODES[signal.SIGINT], 0)
+            assert not [noise for noise in NOISE if noise in tap.errors.read_text()]
+
+
+def test_what_nohup_ignores_stays_ignored(sandbox: Serve, tmp_path: Path) -> None:
+    drift = sandbox(200, latency=0.03)
+    command = tap_command(tmp_path, settings(drift))
+    with running([shutil.which("nohup") or "nohup", *command], tmp_path) as tap:
+        wait_until(lambda: len(drift.requests) > 1)
+        tap.end(signal.SIGHUP)
+        output = tap.rest()
+    assert output.exit_code == 0
+    assert len(output.records()) == 200
+
+
+def shell(script: str, command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [shutil.which("sh") or "sh", "-c", script, "tap", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+@pytest.mark.parametrize("redirection", [">&-", ">/dev/full"])
+@pytest.mark.parametrize("what", ["a run", "--discover"])
+def test_an_output_that_takes_nothing_ends_in_one_line(
+    sandbox: Serve, tmp_path: Path, what: str, redirection: str
+) -> None:
+    command = [*tap_command(tmp_path, settings(sandbox(3))), *COMMANDS[what]]
+    done = shell(f'"$@" {redirection}', command)
+    assert done.returncode == 1
+    assert done.stderr.count("The output can't be written: ") == 1
+    assert_quiet(Output([], done.stderr))
+    assert done.stderr.count("ERROR") <= 1
+
+
+def test_a_catalog_that_nobody_reads_ends_quietly(tmp_path: Path) -> None:
+    with running([*tap_command(tmp_path, {}), "--discover"], tmp_path) as tap:
+        assert tap.process.stdout is not None
+        tap.process.stdout.close()
+        assert tap.process.wait(timeout=30) == BROKEN_PIPE
+        errors = tap.errors.read_text()
+    assert errors.count("Nobody reads the output any more.") == 1
+    assert_quiet(Output([], errors))
 
 
 def test_a_failure_of_the_first_request_keeps_the_bookmark(sandbox: Serve, tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ NAMES = {
     "api_url",
 }
 
+BATCHES = {"encoding": {"format": "jsonl"}, "storage": {"root": "file:///nowhere"}}
+
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"access_token": None}, "access_token"),
     ({"access_token": ""}, "access_token is empty"),
@@ -50,7 +52,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"requests_per_minute": 0}, "requests_per_minute"),
     ({"request_timeout": 0}, "request_timeout"),
     ({"request_timeout": 10**10}, "request_timeout"),
-    ({"batch_config": {"encoding": {}, "storage": {}, "batch_size": 0}}, "batch_size 0 is less"),
+    ({"batch_config": {**BATCHES, "batch_size": 0}}, "batch_size 0 is less"),
     ({"max_retries": 21}, "max_retries"),
     ({"max_retries": -1}, "max_retries"),
     ({"lookback_seconds": -1}, "lookback_seconds"),
