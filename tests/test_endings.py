@@ -408,3 +408,78 @@ def test_a_failure_of_the_first_request_keeps_the_bookmark(sandbox: Serve, tmp_p
     assert failed.messages[-1]["type"] == "STATE"
     assert failed.bookmark() == first.bookmark()
     assert_completed(drift, first.records(), failed.state)
+
+
+# Setup faults: a line that names what is to be mended, whatever the machine lacks
+
+
+def complaints(output: Output) -> list[str]:
+    """The errors, without what only says that there were some."""
+    lines = [line for line in output.stderr.splitlines() if " INFO " not in line]
+    return [line.split(" | ")[-1] for line in lines if "Not read to the end" not in line]
+
+
+GZIP = {"format": "jsonl", "compression": "gzip"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"batch_config": {"encoding": GZIP}}, ["storage.root"]),
+        ({"batch_config": {"encoding": {}, "storage": {"root": "."}}}, ["encoding.format"]),
+        (
+            {"batch_config": {"encoding": GZIP, "storage": {"root": "s3://a-bucket"}}},
+            ["batch_config.storage.root", "singer-sdk[s3]"],
+        ),
+        (
+            {"batch_config": {"encoding": {"format": "parquet"}, "storage": {"root": "."}}},
+            ["batch_config.encoding.format", "singer-sdk[parquet]"],
+        ),
+        (
+            {"stream_maps": {"conversations": {"status": "fake.email()"}}},
+            ["conversations", "status", "fake.email()", "singer-sdk[faker]"],
+        ),
+        ({"stream_maps": {"conversations": {"mapped": "1 +"}}}, ["stream_maps", "conversations"]),
+    ],
+)
+def test_a_setup_fault_is_one_line_that_names_what_to_mend(
+    sandbox: Serve, tmp_path: Path, changed: Json, named: list[str]
+) -> None:
+    output = run_tap(tmp_path, settings(sandbox(3), **changed))
+    (line,) = complaints(output)
+    assert output.exit_code == 1
+    assert [name for name in named if name not in line] == []
+    assert not output.records()
+
+
+@pytest.mark.parametrize("setting", ["concurrency", "requests_per_minute"])
+def test_a_machine_that_gives_no_threads_is_named(
+    sandbox: Serve, tmp_path: Path, setting: str
+) -> None:
+    config = settings(sandbox(30), **{setting: 6})
+    python, *_ = command = tap_command(tmp_path, config, None, selecting("messages", "users"))
+    # No machine has as much memory as such a thread wants.
+    script = "import threading; threading.stack_size(2**46)\n"
+    script += "from tap_drift.__main__ import main; main()"
+    with running([python, "-c", script, *command[3:]], tmp_path) as tap:
+        output = tap.rest()
+    (line,) = complaints(output)
+    assert output.exit_code == 1
+    assert setting in line
+    assert output.messages[-1]["type"] == "STATE"
+    assert bool(output.records("users")) is (setting == "concurrency")
+
+
+def test_a_full_disk_under_batch_files_is_named(sandbox: Serve, tmp_path: Path) -> None:
+    drift = sandbox(400)
+    config = settings(
+        drift, batch_config={"encoding": GZIP, "storage": {"root": (tmp_path / "files").as_uri()}}
+    )
+    command = tap_command(tmp_path, config, None, selecting("conversations", "users"))
+    done = shell('ulimit -f 1; exec "$@"', command)
+    output = Output(list(lines(done.stdout)), done.stderr, done.returncode)
+    (line,) = complaints(output)
+    assert output.exit_code == 1
+    assert line.startswith("conversations: no file can be written where batch_config.storage is")
+    assert [m["stream"] for m in output.messages if m["type"] == "BATCH"] == ["users"]
+    assert_completed(drift, [], output.state)
