@@ -10,13 +10,13 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 from singer_sdk import Tap
+from singer_sdk.cli import plugin_cli
 from singer_sdk.exceptions import ConfigValidationError, SingerSDKError
 from singer_sdk.singerlib import StateMessage
 from singer_sdk.tap_base import CliTestOptionValue
 
-from tap_drift import settings, streams
+from tap_drift import given, settings, streams
 from tap_drift.compat import override
 from tap_drift.drift import Drift
 from tap_drift.output import SIGNALLED, Writer, mask
@@ -63,25 +63,58 @@ class TapDrift(Tap):
 
     config_jsonschema = settings.SCHEMA
 
-    def __init__(self, *args: Any, parse_env_config: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, *, parse_env_config: bool = False, catalog: Any = None, **kwargs: Any
+    ) -> None:
         """Create the tap, as every tap is created.
 
         Raises:
-            ConfigValidationError: A setting is missing or wrong.
+            ConfigValidationError: A setting is missing or wrong, or the catalog or the state is.
         """
+        prefix = str(self._env_var_prefix)
+        self._declared = self._all_settings()
+        self._variables = given.variables(self._declared, prefix) if parse_env_config else {}
+        if isinstance(catalog, dict):
+            try:
+                catalog = given.catalog(catalog)
+            except ValueError as error:
+                raise ConfigValidationError(str(error), errors=list(error.args)) from None
+            names = [entry["tap_stream_id"] for entry in catalog["streams"]]
+            known = [str(stream.name) for stream in STREAMS]  # type: ignore[misc]
+            self._warn(given.unknown("stream", names, known))
+        if parse_env_config:
+            self._warn(given.likely_mistyped([*self._declared, "loglevel"], prefix))
+        super().__init__(parse_env_config=parse_env_config, catalog=catalog, **kwargs)
+
+    @classmethod
+    def _all_settings(cls) -> dict[str, Any]:
+        """Give the settings and what JSON Schema says of them, with those of the SDK."""
+        schema = copy.deepcopy(cls.config_jsonschema)
+        cls.append_builtin_config(schema)
+        return dict(schema["properties"])
+
+    @classmethod
+    def _warn(cls, lines: list[str]) -> None:
+        for line in lines:
+            cls.logger.warning(line)
+
+    # Private in the SDK, whose own takes an empty variable for a value, and names none.
+    @property
+    @override
+    def _env_var_config(self) -> dict[str, Any]:
         try:
-            _ = parse_env_config and self._env_var_config  # where the SDK would let it be raised
+            return {
+                name: given.value(variable, name, self._declared[name], self._env_var_prefix)
+                for name, variable in self._variables.items()
+            }
         except ValueError as error:
-            line = f"A TAP_DRIFT_ variable is not what its setting asks for: {error}"
-            raise _mistake(line) from None
-        super().__init__(*args, parse_env_config=parse_env_config, **kwargs)
+            raise _mistake(str(error)) from None
 
     # Private in the SDK, and the only place where settings can be checked beyond JSON Schema.
     @override
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
         errors: list[str] = []
-        # What is set to null is not set, and has its default.
-        self._config = {name: value for name, value in self._config.items() if value is not None}
+        self._config = settings.as_meant(self._config)
         try:
             super()._validate_config(raise_errors=True)
         except ConfigValidationError as error:
@@ -89,8 +122,12 @@ class TapDrift(Tap):
         token = self._config.get("access_token")
         if token:
             errors = [error.replace(repr(token), "***") for error in errors]
-            mask(str(token))
-        errors += settings.mistakes(self._config)
+        if settings.is_token(token):
+            mask(token)
+        errors = settings.mistakes(self._config, errors, self._variables)
+        if raise_errors:
+            names = [name for name in self._config if not name.startswith("_")]  # Meltano's extras
+            self._warn(given.unknown("setting", names, self._declared))
         if errors and raise_errors:
             msg = "Some settings are wrong."
             raise ConfigValidationError(msg, errors=errors, schema=self.config_jsonschema)
@@ -100,8 +137,8 @@ class TapDrift(Tap):
     def load_state(self, state: dict[str, Any]) -> None:
         """Take over the state of an earlier run, if it has the shape of one."""
         try:
-            bookmarks = msgspec.convert(state, _State).bookmarks or {}
-        except msgspec.ValidationError as error:
+            bookmarks = given.bookmarks(state)
+        except ValueError as error:
             line = f'The state is damaged ({error}). It looks like {{"bookmarks": {{...}}}}.'
             raise _mistake(line) from None
         # The SDK's own notes on runs that did not finish: no stream of this tap needs them.
@@ -122,6 +159,26 @@ class TapDrift(Tap):
         )
         return [stream(self, drift) for stream in STREAMS]
 
+    # The command line
+
+    @plugin_cli
+    def cli(cls) -> click.Command:  # noqa: N805
+        """Handle the command line."""
+        wrong = given.mend_log_level(cls._env_var_prefix)
+        command: click.Command = super().cli  # which sets logging up
+        cls._warn(wrong)
+        return command
+
+    @classmethod
+    @override
+    def get_singer_command(cls) -> click.Command:
+        """Have files opened as bytes: nobody but their content knows their encoding."""
+        command = super().get_singer_command()
+        for option in command.params:
+            if option.name in {"catalog", "state"}:
+                option.type = click.File("rb")
+        return command
+
     # How a run ends
 
     @classmethod
@@ -132,8 +189,8 @@ class TapDrift(Tap):
         about: bool = False,
         about_format: str | None = None,
         config: Any = None,
-        state: IO[str] | None = None,
-        catalog: IO[str] | None = None,
+        state: IO[bytes] | None = None,
+        catalog: IO[bytes] | None = None,
     ) -> None:
         """Run the tap from the command line.
 
@@ -146,7 +203,7 @@ class TapDrift(Tap):
             tap = cls(
                 config=config.config,
                 state=_read_json(state, "--state", dict),
-                catalog=_read_json(catalog, "--catalog", _Catalog),
+                catalog=_read_json(catalog, "--catalog", given.Catalog),
                 parse_env_config=config.parse_env,
             )
         except SingerSDKError as error:
@@ -201,10 +258,12 @@ class TapDrift(Tap):
     def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> Any:
         """Read the files that `--config` names; say so in a line if that fails."""
         try:
-            return super().cb_config(ctx, param, value)
-        except (OSError, ValueError, TypeError) as error:
+            found = super().cb_config(ctx, param, tuple(one for one in value if one == "ENV"))
+            found.config |= given.settings(one for one in value if one != "ENV")
+        except (OSError, ValueError) as error:
             msg = f"--config can't be read as a file of JSON settings: {error}"
             raise click.ClickException(msg) from None
+        return found
 
     @classmethod
     @override
@@ -225,27 +284,14 @@ class TapDrift(Tap):
         ctx.exit()
 
 
-class _State(msgspec.Struct):
-    bookmarks: dict[str, dict[str, Any]] | None = None
-
-
-class _CatalogEntry(msgspec.Struct):
-    tap_stream_id: str
-    schema: dict[str, Any] = {}
-    metadata: list[dict[str, Any]] = []
-
-
-class _Catalog(msgspec.Struct):
-    streams: list[_CatalogEntry]
-
-
-def _read_json(file: IO[str] | None, option: str, shape: Any) -> dict[str, Any] | None:
+def _read_json(file: IO[bytes] | None, option: str, shape: Any) -> dict[str, Any] | None:
     if file is None:
         return None
     try:
-        document: dict[str, Any] = msgspec.json.decode(file.read())
-        msgspec.convert(document, shape)
+        content = file.read()
+        if shape is dict and not content.strip():
+            return {}  # a state that nothing was written to: the first run's
+        return given.document(content, shape)
     except (ValueError, OSError) as error:
         line = f"{option} is no JSON of the shape that it has to have: {error}"
         raise _mistake(line) from None
-    return document
