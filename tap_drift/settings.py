@@ -113,6 +113,16 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         title="API URL",
         description="Where Drift's API is. https, except for this machine itself.",
     ),
+    th.Property(  # the SDK has it from 0.55 on
+        "emit_activate_version_messages",
+        th.BooleanType,
+        default=False,
+        title="Emit `ACTIVATE_VERSION` messages",
+        description=(
+            "Tell the target, when a stream was read FULL_TABLE and whole, that rows which did not "
+            "come again are deleted. Never with start_date, statuses or batch_config."
+        ),
+    ),
 ).to_dict()
 
 

@@ -208,6 +208,8 @@ class TapDrift(Tap):
             )
         except SingerSDKError as error:
             _fail(error)
+        if not any(stream.selected for stream in tap.streams.values()):
+            cls.logger.warning("No stream is selected, so nothing is read.")
         writer = tap.message_writer
         assert isinstance(writer, Writer)  # noqa: S101  (for the type checker: message_writer_class)
         writer.last_state = StateMessage(value=copy.deepcopy(tap.state))

@@ -54,8 +54,8 @@ SDK_SETTINGS = (
 )
 """Settings of the SDK that both supported versions have, and that do something here."""
 
-SDK_SETTINGS_LEFT_OUT = ("faker_config", "emit_activate_version_messages")
-"""The tap does not bring Faker; the other one is not in SDK 0.54."""
+SDK_SETTINGS_LEFT_OUT = ("faker_config",)
+"""The tap does not bring Faker."""
 
 SDK_OPTIONS = {
     "batch_config.encoding.format": ["jsonl"],

@@ -31,6 +31,7 @@ NAMES = {
     "max_retries",
     "user_agent",
     "api_url",
+    "emit_activate_version_messages",
 }
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [
