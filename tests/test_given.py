@@ -173,3 +173,29 @@ def test_a_stream_that_does_not_exist_is_warned_of(sandbox: Serve, tmp_path: Pat
     assert "stream 'mesages': it does nothing. Did you mean 'messages'?" in line
     assert output.exit_code == 0
     assert len(output.records()) == 3
+
+
+def test_a_catalog_that_is_older_than_the_tap(sandbox: Serve, tmp_path: Path) -> None:
+    catalog = selecting("conversations")
+    for entry in catalog["streams"]:
+        for name in ("otherFields", "contactId"):
+            entry["schema"]["properties"].pop(name, None)
+        entry["metadata"] = [
+            field
+            for field in entry["metadata"]
+            if not {"otherFields", "contactId"} & set(field["breadcrumb"])
+        ]
+    output = run_tap(tmp_path, settings(sandbox(60)), None, catalog)
+    (line,) = lines_with("WARNING", output.stderr)
+    assert "conversations: the catalog lacks contactId, otherFields" in line
+    assert "Run discovery again" in line
+    assert output.exit_code == 0
+    assert len(output.records()) == 60
+    assert all("contactId" not in row and "status" in row for row in output.records())
+
+
+def test_nothing_selected_is_warned_of(sandbox: Serve, tmp_path: Path) -> None:
+    output = run_tap(tmp_path, settings(sandbox(1)), None, selecting())
+    (line,) = lines_with("WARNING", output.stderr)
+    assert "No stream is selected" in line
+    assert output.exit_code == 0
