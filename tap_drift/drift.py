@@ -209,7 +209,13 @@ class Drift:
             else:
                 return self._answer(response, content, asked)
         way = " (through a proxy)" if environment["proxies"] else ""
-        told, help_ = explained(causes, f"{urlsplit(str(request.url)).hostname}{way}", limits)
+        told, help_ = explained(
+            causes,
+            f"{urlsplit(str(request.url)).hostname}{way}",
+            seconds=limits.seconds,
+            largest=limits.largest,
+            received=limits.received,
+        )
         raise DriftError(self._line(f"{what(request)}: {told}"), help=help_)
 
     def _answer(self, response: requests.Response, content: bytes, asked: _Asked) -> Answer:

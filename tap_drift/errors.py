@@ -22,8 +22,6 @@ import urllib3.exceptions
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
-    from tap_drift.connections import Limits
-
 
 class Help(enum.Enum):
     """What may help after an error."""
@@ -246,7 +244,9 @@ def causes_of(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def explained(causes: list[BaseException], host: str, limits: Limits) -> tuple[str, Help]:
+def explained(
+    causes: list[BaseException], host: str, *, seconds: float, largest: int, received: int
+) -> tuple[str, Help]:
     """Say what went wrong on the way, without the words of others, which may hold secrets."""
     row, cause = next(
         (row, cause)
@@ -256,9 +256,9 @@ def explained(causes: list[BaseException], host: str, limits: Limits) -> tuple[s
     )
     told = row.told.format(
         host=host,
-        seconds=limits.seconds,
-        megabytes=limits.largest / 1e6,
-        whole="whole " if limits.received else "",
+        seconds=seconds,
+        megabytes=largest / 1e6,
+        whole="whole " if received else "",
         kind=type(cause).__name__,
         reason=_reason(causes[causes.index(cause) :]),
     )

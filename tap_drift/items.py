@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from multiprocessing.pool import AsyncResult
 
+    from singer_sdk import Tap
+
     from tap_drift.bookmark import Bookmark, Time
     from tap_drift.drift import Drift
-    from tap_drift.tap import TapDrift
     from tap_drift.walk import Row, Write
     from tap_drift.workers import Workers
 
@@ -70,7 +71,7 @@ class ItemsStream(NewestFirstStream):
 
     asks_ahead = False
 
-    def __init__(self, tap: TapDrift, drift: Drift) -> None:
+    def __init__(self, tap: Tap, drift: Drift) -> None:
         super().__init__(tap, drift)
         self._ledger = Ledger()
         self._waiting: deque[Waiting] = deque()

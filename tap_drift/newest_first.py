@@ -23,12 +23,16 @@ from tap_drift.workers import Workers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from singer_sdk import Tap
     from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig
     from singer_sdk.helpers.types import Context
 
     from tap_drift.drift import Drift
-    from tap_drift.tap import TapDrift
+    from tap_drift.owner import Owner
     from tap_drift.walk import No, Page, Steps
+
+MOST_WALKS = 10
+"""How often a list is read again for what changed meanwhile, to tell what was deleted."""
 
 
 class NewestFirstStream(DriftStream):
@@ -46,9 +50,9 @@ class NewestFirstStream(DriftStream):
     asks_ahead = True
     """Whether pages of the list are asked for ahead: not where items take most of the time."""
 
-    def __init__(self, tap: TapDrift, drift: Drift) -> None:
+    def __init__(self, tap: Tap, drift: Drift) -> None:
         super().__init__(tap, drift)
-        self._owner = tap.owner
+        self._owner: Owner = tap.owner  # type: ignore[attr-defined]
         self.bookmark = Bookmark()
         self.progress = Progress()
 
@@ -158,8 +162,28 @@ class NewestFirstStream(DriftStream):
             steps = read(bookmark, int(self.config["lookback_seconds"]), concurrency)
             yield from self._follow(steps, pages, pool)
             yield from self.write_waiting()
+            yield from self._catch_up(bookmark, pages, pool)
             yield from self.finish()
         self._report()
+
+    def _catch_up(
+        self, before: Bookmark, pages: ListPages, pool: Workers
+    ) -> Iterator[dict[str, Any]]:
+        """Walk again until nothing has changed meanwhile, if what is not read counts as deleted.
+
+        What changes jumps to the head of the list, and may have jumped over the walk.
+        """
+        walks = 0
+        while self._stream_version is not None and self.is_whole:
+            if self.bookmark.replication_key_value == before.replication_key_value:
+                return
+            walks += 1
+            self.is_whole = walks <= MOST_WALKS
+            before = self.bookmark
+            yield from self._follow(read(before), pages, pool)
+            yield from self.write_waiting()
+        if walks:
+            self.warn("the list changes too fast to tell what was deleted: nothing is.")
 
     def wrote(self, step: Write) -> None:
         """Let STATE vouch for a page whose last record is out."""

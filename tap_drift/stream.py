@@ -39,7 +39,58 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 
-class DriftStream(RESTStream[str]):
+class WarningStream(RESTStream[str]):
+    """A stream that warns in its name, and of the same thing once."""
+
+    def __init__(self, tap: Tap) -> None:
+        super().__init__(tap)
+        self._warned: set[str] = set()
+
+    def warn_of_field(self, field: str, trouble: str) -> None:
+        """Warn the user of what is odd about a field, once."""
+        self.warn_once(f"the field {field} {trouble}.")
+
+    def warn(self, text: str) -> None:
+        """Warn the user, in the name of the stream."""
+        self.logger.warning("%s: %s", self.name, text)
+
+    def warn_once(self, text: str) -> None:
+        """Warn the user of something that may come up again and again."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self.warn(text)
+
+
+class ActivatingStream(WarningStream):
+    """A stream that tells targets, once it was read whole, that rows they know else are deleted."""
+
+    forgets: ClassVar[bool] = False
+    """Whether Drift itself forgets rows after a while: they are not deleted."""
+
+    is_whole = True
+    """Whether nothing is known to be missing."""
+
+    @property
+    @override
+    def emit_activate_version_messages(self) -> bool:
+        limits = ("start_date", "statuses", "batch_config")
+        is_limited = self.forgets or any(self.config.get(name) for name in limits)
+        return super().emit_activate_version_messages and not is_limited
+
+    # Private in the SDK, which calls it before the first record: an interruption would then cost
+    # the target its old rows.
+    @override
+    def _write_activate_version_message(self, full_table_version: int) -> None:
+        """Do nothing yet."""
+
+    def activate_version(self) -> None:
+        """Say so, after the last record."""
+        is_test = self.ABORT_AT_RECORD_COUNT is not None
+        if self._stream_version is not None and self.is_whole and not is_test:
+            super()._write_activate_version_message(self._stream_version)
+
+
+class DriftStream(ActivatingStream):
     """A stream of Drift's REST API.
 
     A subclass declares `path`, `records_jsonpath` and `scope`; rows leave it shaped as its schema
@@ -67,7 +118,6 @@ class DriftStream(RESTStream[str]):
         self._requests_session = drift.session
         self._lock = threading.Lock()
         self._slots = threading.Semaphore(int(self.config["concurrency"]))
-        self._warned: set[str] = set()
         self.requests_made = 0
         self.rows_left_out = 0
         self.failed = False
@@ -119,25 +169,7 @@ class DriftStream(RESTStream[str]):
 
     @cached_property
     def _shape(self) -> Callable[[Row], Row]:
-        # What is masked or left out may not come back by way of `otherFields`.
-        left_out = [path[1::2] for path, selected in self.mask.items() if not selected]
-        mapped = self.config.get("stream_maps", {}).get(self.name) or {}
-        guarded = {".".join(path) for path in left_out} | set(mapped)
-        return shaper(self.effective_schema, self.warn_of_field, guarded=guarded)
-
-    def warn_of_field(self, field: str, trouble: str) -> None:
-        """Warn the user of what is odd about a field, once."""
-        self.warn_once(f"the field {field} {trouble}.")
-
-    def warn(self, text: str) -> None:
-        """Warn the user, in the name of the stream."""
-        self.logger.warning("%s: %s", self.name, text)
-
-    def warn_once(self, text: str) -> None:
-        """Warn the user of something that may come up again and again."""
-        if text not in self._warned:
-            self._warned.add(text)
-            self.warn(text)
+        return shaper_of(self)
 
     # Private in the SDK, where it holds all that can go wrong with a record: reading, mapping,
     # and writing it.
@@ -149,6 +181,8 @@ class DriftStream(RESTStream[str]):
             self.is_incomplete = True
             keys = " and ".join(self.primary_keys)
             self.warn(f"{self.rows_left_out:,} without a usable {keys} had to be left out.")
+        if not self.failed and not self.is_incomplete:
+            self.activate_version()
 
     # Private in the SDK, which walks through every record even if there is nothing to do to it.
     @override
@@ -272,3 +306,22 @@ def _explained(error: Exception) -> str:
         f"{type(error).__name__}. If no setting (stream_maps, batch_config) explains that, "
         f"it is a bug of the tap; please report it:\n{where}"
     )
+
+
+def shaper_of(stream: DriftStream) -> Callable[[Row], Row]:
+    """Make the function that shapes a stream's rows; what is odd about a field is said once."""
+    # What is masked or left out may not come back by way of `otherFields`.
+    left_out = [path[1::2] for path, selected in stream.mask.items() if not selected]
+    mapped = stream.config.get("stream_maps", {}).get(stream.name) or {}
+    guarded = {".".join(path) for path in left_out} | set(mapped)
+    schema = stream.effective_schema
+    lacking = stream.schema["properties"].keys() - schema.get("properties", {}).keys()
+    if lacking:
+        names = ", ".join(sorted(lacking))
+        stream.warn(f"the catalog lacks {names}: is it older than the tap? Run discovery again.")
+
+    def warn(field: str, trouble: str) -> None:
+        if field not in lacking:
+            stream.warn_of_field(field, trouble)
+
+    return shaper(schema, warn, guarded=guarded)

@@ -231,7 +231,7 @@ def test_a_run_that_is_told_to_end_ends_even_if_nobody_ever_reads(
     drift = sandbox(with_long_rows(60, 10_000))
     command = tap_command(tmp_path, settings(drift))
     assert command[1:3] == ["-m", "tap_drift"]
-    impatient = "from tap_drift import tap; tap.SECONDS_TO_END = 0.5; tap.TapDrift.cli()"
+    impatient = "from tap_drift import runs, tap; runs.SECONDS_TO_END = 0.5; tap.TapDrift.cli()"
     with running([command[0], "-c", impatient, *command[3:]], tmp_path) as tap:
         tap.wait_for_full_pipe()
         told = time.monotonic()

@@ -10,6 +10,7 @@ import functools
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from tap_drift.tap import TapDrift
+from tests.meltano import PROJECT
 from tests.sandbox.expected import expected
 from tests.sandbox.postgres import as_text
 from tests.tap import selecting, settings, tap_command
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from tests.sandbox import Sandbox
 
     Json = dict[str, Any]
+
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
 PYTHON = "3.11"
 """The newest that pipelinewise-target-postgres installs on."""
@@ -172,6 +176,30 @@ def test_what_arrives_is_the_account(
     assert len(drift.requests) - requests < requests / 3
     for stream in streams:
         assert arrived(stream) == account(stream)
+
+
+def test_times_in_a_database_of_another_zone(
+    sandbox: Callable[..., Sandbox], postgres_url: str, tmp_path: Path
+) -> None:
+    """By the URL that the README has; without its option they would be hours off."""
+    shown = re.search(r"postgresql\+psycopg://USER:PASSWORD@HOST/DATABASE\?([^'\s]+)", README)
+    assert shown
+    drift, target = sandbox(20), TARGETS["meltanolabs-target-postgres"]
+    name = postgres_url.partition("?")[0].rpartition("/")[2]
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        alter = sql.SQL("alter database {} set timezone to 'America/New_York'")
+        connection.execute(alter.format(sql.Identifier(name)))
+    given = target.config(tmp_path, f"{postgres_url}&{shown[1]}")
+    (path := tmp_path / "target.json").write_text(json.dumps(given))
+    tap = tap_command(tmp_path, settings(drift), None, selecting("conversations"))
+    pipe(drift, tap, [str(installed(target)), "--config", str(path)], None)
+    with psycopg.connect(postgres_url) as connection:
+        zone = connection.execute("show timezone").fetchone()
+    assert zone == ("America/New_York",)
+    rows = map(comparable, target.rows(tmp_path, postgres_url, "conversations"))
+    arrived = {row["id"]: row["updatedat"] for row in rows}
+    due = expected(drift.account).items()
+    assert arrived == {id_: row["updatedAt"] for id_, row in due}
 
 
 def pipe(
