@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tap_drift import signals
 from tap_drift.output import Writer
 from tap_drift.tap import TapDrift
 from tests.sandbox import TOKEN, Sandbox
@@ -161,7 +162,7 @@ def run_here(
 ) -> Output:
     """Run the tap in this process; the output holds what came out before any error."""
     target = target or Target()
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in signals.TO_END}
     try:
         tap = TapDrift(
             config=copy.deepcopy(config),
