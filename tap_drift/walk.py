@@ -282,10 +282,16 @@ class Stand(NamedTuple):
                 shows that the page overlaps it.
         """
         above = self.page.rows if self.page else ()
+        # Where `next` is not heeded any more, the head may come, and say of no page below.
+        is_end = page.next is None and page.token is None
+        if is_end and page.rows == above:
+            return False
         ends = [row.fields for row in (above[-1:] if is_in_order else above)]
         if self.last in (None, *page.places) or any(row.fields in ends for row in page.rows):
             return True
-        return bool(page.places) and page.places[0].updatedAt > self.last.updatedAt  # type: ignore[union-attr]
+        if not page.places or page.places[0].updatedAt <= self.last.updatedAt:  # type: ignore[union-attr]
+            return False
+        return not is_end or page.places[-1].updatedAt < self.last.updatedAt  # type: ignore[union-attr]
 
     def new_rows(self, page: Page, *, is_in_order: bool) -> list[Row]:
         """Leave out what was written before, and what is below the floor."""
