@@ -584,6 +584,19 @@ def test_the_next_run_may_resume_in_another_form(
         assert run.bookmark_is_newest
 
 
+@forms
+def test_rows_that_a_start_date_left_out_are_read_by_a_run_without_one(
+    sandbox: Serve, form: Form
+) -> None:
+    run = Run(sandbox(12, form))
+    # The second page ends in a single row below it, which ends nothing; by count, pages overlap.
+    start = newest_first_times(run.drift)[6 if form in BY_LINKS else 5]
+    run.drift.faults[4 if form == "blank" else 3] = REFUSED
+    run.here(1, page_size=4, start_date=start)
+    run.here(page_size=4)
+    assert run.is_complete
+
+
 @pytest.mark.parametrize("form", ["offset", "id", "keyset", "both"])
 def test_state_of_the_first_edition_is_taken_over(sandbox: Serve, log: Log, form: Way) -> None:
     drift = sandbox(400, form)
