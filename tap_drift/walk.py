@@ -282,16 +282,22 @@ class Stand(NamedTuple):
                 shows that the page overlaps it.
         """
         above = self.page.rows if self.page else ()
-        # Where `next` is not heeded any more, the head may come, and say of no page below.
-        is_end = page.next is None and page.token is None
-        if is_end and page.rows == above:
-            return False
         ends = [row.fields for row in (above[-1:] if is_in_order else above)]
         if self.last in (None, *page.places) or any(row.fields in ends for row in page.rows):
             return True
-        if not page.places or page.places[0].updatedAt <= self.last.updatedAt:  # type: ignore[union-attr]
+        return bool(page.places) and page.places[0].updatedAt > self.last.updatedAt  # type: ignore[union-attr]
+
+    def is_cut_off_by(self, page: Page) -> bool:
+        """Tell whether a full page that says of none below can't be the end of what was written.
+
+        Where a host ceases to heed `next`, the head comes: the page above again, or newer rows.
+        """
+        if page.next or page.token or not page.is_full or not page.places or self.last is None:
             return False
-        return not is_end or page.places[-1].updatedAt < self.last.updatedAt  # type: ignore[union-attr]
+        if self.page and page.rows == self.page.rows:
+            return True
+        is_above = page.places[-1].updatedAt >= self.last.updatedAt
+        return is_above and self.last not in page.places
 
     def new_rows(self, page: Page, *, is_in_order: bool) -> list[Row]:
         """Leave out what was written before, and what is below the floor."""
@@ -435,7 +441,8 @@ def _trouble(ask: Ask, page: Page | No, at: Stand, there: Stand, circle: Circle)
     if circle.is_closed:
         return "the list goes in circles: the same rows come back, whatever its cursors."
     joins = isinstance(page, Page) and at.joins(page, is_in_order=there.is_in_order)
-    if ask.overlap and not joins:
+    cut_off = isinstance(page, Page) and there.is_in_order and at.is_cut_off_by(page)
+    if ask.overlap and (cut_off or not joins):
         return "the list changed, and what was read before can't be found in it again."
     return ""
 
