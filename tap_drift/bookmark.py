@@ -140,7 +140,10 @@ class Bookmark(msgspec.Struct, frozen=True):
         value, walk = self.replication_key_value, self.walk
         if not walk.is_under_way or self.covers.statuses != asked.statuses:
             walk = Walk()
-        if value and not self.covers.includes(asked):
+        asks_for_more, floor = not self.covers.includes(asked), self.floor()
+        if asks_for_more and floor and walk.updatedAt and walk.updatedAt < floor:
+            walk = Walk()  # the last rows that it read were below the floor, and not written
+        if value and asks_for_more:
             why = f"starting over, because the bookmark covers less ({self.covers})"
             why += f" than this run asks for ({asked})"
             value = None

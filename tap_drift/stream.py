@@ -29,6 +29,7 @@ from tap_drift.values import shaper
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
 
+    from requests import PreparedRequest
     from singer_sdk import Tap
     from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig
     from singer_sdk.helpers.types import Auth, Context
@@ -37,6 +38,18 @@ if TYPE_CHECKING:
     from tap_drift.drift import Answer, Drift
 
     Row = dict[str, Any]
+
+
+class _BearerToken(BearerTokenAuthenticator):
+    """A token in the headers, and nothing else done to a request.
+
+    The SDK's own takes the query apart as well, and drops what is empty: `page_token=`.
+    """
+
+    @override
+    def authenticate_request(self, request: PreparedRequest) -> PreparedRequest:
+        request.headers.update(self.auth_headers)
+        return request
 
 
 class WarningStream(RESTStream[str]):
@@ -133,7 +146,7 @@ class DriftStream(ActivatingStream):
     @cached_property
     @override
     def authenticator(self) -> Auth:
-        return BearerTokenAuthenticator(token=self.config["access_token"])
+        return _BearerToken(token=self.config["access_token"])
 
     # Records
 
