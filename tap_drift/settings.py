@@ -64,8 +64,8 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         default=8,
         title="Concurrency",
         description=(
-            "How many requests may be under way at the same time, 1 to 32, for messages, "
-            "contacts and conversation details."
+            "How many requests may be under way at the same time, 1 to 32, for what belongs to "
+            "conversations: details, messages, contacts, transcripts, attachments."
         ),
     ),
     th.Property(
@@ -89,6 +89,16 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         description=(
             "How often a request is tried again, 0 to 20, when Drift is busy, fails, or can't "
             "be reached."
+        ),
+    ),
+    th.Property(
+        "max_attachment_bytes",
+        th.IntegerType(minimum=1),
+        default=10_000_000,
+        title="Largest attachment",
+        description=(
+            "How many bytes a file may have in attachments; a larger one keeps its row, without "
+            "its content. Up to `concurrency` files of that size are held in memory."
         ),
     ),
     th.Property(

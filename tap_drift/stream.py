@@ -58,6 +58,9 @@ class DriftStream(RESTStream[str]):
     first_page: ClassVar[Mapping[str, Any]] = {}
     """The query parameters of the first page."""
 
+    keeps_history: ClassVar[bool] = False
+    """Whether what an earlier run read stays true, though Drift may not give it any more."""
+
     def __init__(self, tap: Tap, drift: Drift) -> None:
         super().__init__(tap)
         self.drift = drift
@@ -81,6 +84,11 @@ class DriftStream(RESTStream[str]):
     @override
     def authenticator(self) -> Auth:
         return BearerTokenAuthenticator(token=self.config["access_token"])
+
+    @property
+    @override
+    def emit_activate_version_messages(self) -> bool:
+        return not self.keeps_history and super().emit_activate_version_messages
 
     # Records
 
@@ -183,12 +191,22 @@ class DriftStream(RESTStream[str]):
 
     # Answers
 
-    def ask(self, path: str, params: Mapping[str, Any] | None = None, **how: Any) -> Answer:
+    def ask(
+        self,
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        method: str = "GET",
+        body: Any = None,
+        **how: Any,
+    ) -> Answer:
         """Ask Drift for one thing, again and again if need be.
 
         Args:
             path: The path below `api_url`.
             params: Query parameters; a list gives a parameter several times.
+            method: GET, or POST where that is how Drift lets itself be asked.
+            body: What is sent as JSON; `None` for nothing.
             **how: What else `Drift.ask` takes.
 
         Returns:
@@ -198,7 +216,11 @@ class DriftStream(RESTStream[str]):
             DriftError: Drift refused, could not be reached, or could not answer.
         """
         request = self.build_prepared_request(
-            method="GET", url=self.url_base + path, params=params, headers=self.http_headers
+            method=method,
+            url=self.url_base + path,
+            params=params,
+            json=body,
+            headers=self.http_headers,
         )
         options: dict[str, Any] = {"warn": self.warn, "stop": lambda: self.failed, **how}
         with self._slots:

@@ -37,6 +37,13 @@ STREAMS: tuple[type[DriftStream], ...] = (
     streams.TeamsStream,
     streams.AccountsStream,
     streams.PlaybooksStream,
+    streams.LandingPagesStream,
+    streams.ContactAttributesStream,
+    streams.ConversationStatsStream,
+    streams.BookedMeetingsStream,
+    streams.ConversationMetricsStream,
+    streams.TranscriptsStream,
+    streams.AttachmentsStream,
 )
 
 SECONDS_TO_END = 5.0
