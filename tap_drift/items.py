@@ -138,11 +138,11 @@ class ItemsStream(NewestFirstStream):
         """
         return True
 
-    def read_items(self, path: str, **how: Any) -> Iterator[Items | None]:
+    def read_items(self, id_: int, **how: Any) -> Iterator[Items | None]:
         """Ask for the items of a conversation, page after page.
 
         Args:
-            path: Where they are.
+            id_: The number that leads to them.
             **how: What else `Drift.ask` takes.
 
         Yields:
@@ -151,7 +151,7 @@ class ItemsStream(NewestFirstStream):
         Raises:
             DriftError: Drift refuses, or its answers lead nowhere.
         """
-        yield from self.read_pages(path, self.item_jsonpath, **how)
+        yield from self.read_pages(self.item_path.format(id_), self.item_jsonpath, **how)
 
     def _item_id(self, row: Row) -> int | None:
         try:
@@ -199,7 +199,7 @@ class ItemsStream(NewestFirstStream):
         """
         items: Items = []
         try:
-            for rows in self.read_items(self.item_path.format(id_), **how):
+            for rows in self.read_items(id_, **how):
                 items = [] if rows is None else items + rows
         except DriftError as error:
             if error.status != HTTPStatus.NOT_FOUND or not error.in_drifts_words:

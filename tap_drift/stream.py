@@ -45,7 +45,7 @@ class DriftStream(RESTStream[str]):
 
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE  # conform() has done more than that
 
-    primary_keys = ("id",)
+    primary_keys: tuple[str, ...] = ("id",)
     schema = StreamSchema(SchemaDirectory(schemas))
     selected_by_default = False
 

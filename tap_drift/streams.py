@@ -88,16 +88,19 @@ class TranscriptsStream(ItemsStream):
     item_path = "/conversations/{}/transcript"
 
     @override
-    def read_items(self, path: str, **how: Any) -> Iterator[list[Row]]:
+    def read_items(self, id_: int, **how: Any) -> Iterator[list[Row]]:
         """Ask for a transcript: text, or text in JSON where the answer says that it is JSON."""
+        path = self.item_path.format(id_)
         answer = self.ask(path, json=False, **how)
         text: Any = read_text(answer.content)
+        others: Row = {}
         if "json" in answer.media_type:
-            text = answer.body.get("data") if isinstance(answer.body, dict) else answer.body
+            others = dict(answer.body) if isinstance(answer.body, dict) else {"data": answer.body}
+            text = others.pop("data", None)
         if not isinstance(text, str) or "html" in answer.media_type:
             msg = f"GET {path}: the answer is not what Drift documents: no text."
             raise DriftError(msg, status=HTTPStatus.OK)
-        yield [{"conversationId": path.split("/")[2], "transcript": text}]
+        yield [others | {"conversationId": id_, "transcript": text}]
 
 
 class AttachmentsStream(FilesStream):
