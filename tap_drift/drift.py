@@ -346,7 +346,7 @@ class Drift:
         largest: int = LARGEST,
         whole: bool = True,
         limiter: Any = None,
-        observe: Callable[[int | None, float], None] | None = None,
+        observe: Callable[[int | None, float], object] = lambda *_: None,
     ) -> Answer:
         """Ask Drift for one thing, again and again if need be.
 
@@ -367,8 +367,7 @@ class Drift:
             The answer.
 
         Raises:
-            DriftError: Drift refused, or could not be reached, or could not answer, and the
-                retries are used up.
+            DriftError: There was no good answer, and the retries are used up.
         """
         asked = _Asked(scope, json, largest, whole)
         patience = _Patience(self._max_retries if retries is None else retries)
@@ -387,8 +386,7 @@ class Drift:
                     self._turns.pause(wait)
                 warn(f"{error} Trying again in {wait:.1f} s ({count}).")
             finally:
-                if observe:
-                    observe(status, time.monotonic() - started)
+                observe(status, time.monotonic() - started)
             time.sleep(wait)
 
     def _try(self, request: requests.PreparedRequest, asked: _Asked) -> Answer:
