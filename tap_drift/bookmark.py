@@ -19,6 +19,9 @@ NEXT, TOKEN = "next=", "page_token="
 place in the order."""
 
 
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
 class Time(str):
     """A time in the one form that it leaves the tap in, so that times compare as strings do."""
 
@@ -34,6 +37,11 @@ class Time(str):
             ValueError: It is no time.
         """
         return super().__new__(cls, rfc3339(value))
+
+    @property
+    def milliseconds(self) -> int:
+        """Milliseconds since 1970."""
+        return (dt.datetime.fromisoformat(self) - _EPOCH) // dt.timedelta(milliseconds=1)
 
     def shifted(self, seconds: float) -> Time:
         """Say what time it is so many seconds later; calendars have a first and a last moment."""

@@ -42,9 +42,10 @@ class DriftError(Exception):
         in_drifts_words: Whether the answer was an error in a shape that Drift documents. Without
             that, a 404 may as well be another server's, or the end of the API.
         wait: Seconds that the answer asks to wait; `None` if it does not.
+        is_too_large: Whether the answer had more bytes than it may.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         message: str,
         *,
@@ -52,12 +53,14 @@ class DriftError(Exception):
         status: int | None = None,
         in_drifts_words: bool = False,
         wait: float | None = None,
+        is_too_large: bool = False,
     ) -> None:
         super().__init__(message)
         self.help = help
         self.status = status
         self.in_drifts_words = in_drifts_words
         self.wait = wait
+        self.is_too_large = is_too_large
 
 
 class TooLargeError(OSError):

@@ -16,7 +16,7 @@ from tap_drift.owed import Ledger
 from tap_drift.values import integer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from multiprocessing.pool import AsyncResult
 
     from singer_sdk import Tap
@@ -138,6 +138,21 @@ class ItemsStream(NewestFirstStream):
         """
         return True
 
+    def read_items(self, id_: int, **how: Any) -> Iterator[Items | None]:
+        """Ask for the items of a conversation, page after page.
+
+        Args:
+            id_: The number that leads to them.
+            **how: What else `Drift.ask` takes.
+
+        Yields:
+            Rows as Drift sent them; `None` where they begin again.
+
+        Raises:
+            DriftError: Drift refuses, or its answers lead nowhere.
+        """
+        yield from self.read_pages(self.item_path.format(id_), self.item_jsonpath, **how)
+
     def _item_id(self, row: Row) -> int | None:
         try:
             return integer(row.fields.get(self.item_field))
@@ -159,7 +174,7 @@ class ItemsStream(NewestFirstStream):
         self.wrote(step)
 
     def _records_of(
-        self, items: Items | None, id_: int, version: Time | None
+        self, items: Iterable[dict[str, Any]] | None, id_: int, version: Time | None
     ) -> Iterator[dict[str, Any]]:
         """Shape items; their conversation is owed if one of them has no key.
 
@@ -184,7 +199,7 @@ class ItemsStream(NewestFirstStream):
         """
         items: Items = []
         try:
-            for rows in self.read_pages(self.item_path.format(id_), self.item_jsonpath, **how):
+            for rows in self.read_items(id_, **how):
                 items = [] if rows is None else items + rows
         except DriftError as error:
             if error.status != HTTPStatus.NOT_FOUND or not error.in_drifts_words:

@@ -103,6 +103,16 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         ),
     ),
     th.Property(
+        "max_attachment_bytes",
+        th.IntegerType(minimum=1),
+        default=10_000_000,
+        title="Largest attachment",
+        description=(
+            "How many bytes a file may have in attachments; a larger one keeps its row, without "
+            "its content. Up to `concurrency` files of that size are held in memory."
+        ),
+    ),
+    th.Property(
         "user_agent",
         th.StringType,
         default="tap-drift",

@@ -77,8 +77,8 @@ class WarningStream(RESTStream[str]):
 class ActivatingStream(WarningStream):
     """A stream that tells targets, once it was read whole, that rows they know else are deleted."""
 
-    forgets: ClassVar[bool] = False
-    """Whether Drift itself forgets rows after a while: they are not deleted."""
+    keeps_history: ClassVar[bool] = False
+    """Whether rows that do not come again are history, since Drift itself forgets them."""
 
     is_whole = True
     """Whether nothing is known to be missing."""
@@ -87,7 +87,7 @@ class ActivatingStream(WarningStream):
     @override
     def emit_activate_version_messages(self) -> bool:
         limits = ("start_date", "statuses", "batch_config")
-        is_limited = self.forgets or any(self.config.get(name) for name in limits)
+        is_limited = self.keeps_history or any(self.config.get(name) for name in limits)
         return super().emit_activate_version_messages and not is_limited
 
     # Private in the SDK, which calls it before the first record: an interruption would then cost
@@ -103,7 +103,32 @@ class ActivatingStream(WarningStream):
             super()._write_activate_version_message(self._stream_version)
 
 
-class DriftStream(ActivatingStream):
+class HandingOnStream(ActivatingStream):
+    """A stream that spends nothing on records that nothing changes."""
+
+    # Private in the SDK, which walks through every record even if there is nothing to do to it.
+    @override
+    def _generate_record_messages(self, record: Row) -> Generator[RecordMessage, None, None]:
+        if self._leaves_records_alone:
+            version, now = self._stream_version, dt.datetime.now(dt.UTC)
+            yield RecordMessage(self.name, record, version, now)
+        else:
+            yield from super()._generate_record_messages(record)
+
+    @override
+    def generate_child_contexts(self, record: Row, context: Context | None) -> Iterator[Context]:
+        """Give none: there are no child streams, and the SDK's own makes contexts all the same."""
+        yield from ()
+
+    @cached_property
+    def _leaves_records_alone(self) -> bool:
+        """Whether everything is selected, and no stream map or flattening applies."""
+        (first, *others) = self.stream_maps
+        is_plain = type(first) is SameRecordTransform and not first.flattening_enabled
+        return is_plain and not others and all(self.mask.values())
+
+
+class DriftStream(HandingOnStream):
     """A stream of Drift's REST API.
 
     A subclass declares `path`, `records_jsonpath` and `scope`; rows leave it shaped as its schema
@@ -112,7 +137,7 @@ class DriftStream(ActivatingStream):
 
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE  # conform() has done more than that
 
-    primary_keys = ("id",)
+    primary_keys: tuple[str, ...] = ("id",)
     schema = StreamSchema(SchemaDirectory(schemas))
     selected_by_default = False
 
@@ -197,27 +222,6 @@ class DriftStream(ActivatingStream):
         if not self.failed and not self.is_incomplete:
             self.activate_version()
 
-    # Private in the SDK, which walks through every record even if there is nothing to do to it.
-    @override
-    def _generate_record_messages(self, record: Row) -> Generator[RecordMessage, None, None]:
-        if self._leaves_records_alone:
-            version, now = self._stream_version, dt.datetime.now(dt.UTC)
-            yield RecordMessage(self.name, record, version, now)
-        else:
-            yield from super()._generate_record_messages(record)
-
-    @override
-    def generate_child_contexts(self, record: Row, context: Context | None) -> Iterator[Context]:
-        """Give none: there are no child streams, and the SDK's own makes contexts all the same."""
-        yield from ()
-
-    @cached_property
-    def _leaves_records_alone(self) -> bool:
-        """Whether everything is selected, and no stream map or flattening applies."""
-        (first, *others) = self.stream_maps
-        is_plain = type(first) is SameRecordTransform and not first.flattening_enabled
-        return is_plain and not others and all(self.mask.values())
-
     @contextlib.contextmanager
     def _failing_alone(self) -> Iterator[None]:
         """Let an error end this stream alone: the others still run, and `failed` tells the tap."""
@@ -244,12 +248,22 @@ class DriftStream(ActivatingStream):
 
     # Answers
 
-    def ask(self, path: str, params: Mapping[str, Any] | None = None, **how: Any) -> Answer:
+    def ask(
+        self,
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        method: str = "GET",
+        body: Any = None,
+        **how: Any,
+    ) -> Answer:
         """Ask Drift for one thing, again and again if need be.
 
         Args:
             path: The path below `api_url`.
             params: Query parameters; a list gives a parameter several times.
+            method: GET, or POST where that is how Drift lets itself be asked.
+            body: What is sent as JSON; `None` for nothing.
             **how: What else `Drift.ask` takes.
 
         Returns:
@@ -259,7 +273,11 @@ class DriftStream(ActivatingStream):
             DriftError: Drift refused, could not be reached, or could not answer.
         """
         request = self.build_prepared_request(
-            method="GET", url=self.url_base + path, params=params, headers=self.http_headers
+            method=method,
+            url=self.url_base + path,
+            params=params,
+            json=body,
+            headers=self.http_headers,
         )
         options: dict[str, Any] = {"warn": self.warn, "stop": lambda: self.failed, **how}
         with self._slots:

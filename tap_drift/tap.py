@@ -31,6 +31,13 @@ STREAMS: tuple[type[DriftStream], ...] = (
     streams.TeamsStream,
     streams.AccountsStream,
     streams.PlaybooksStream,
+    streams.LandingPagesStream,
+    streams.ContactAttributesStream,
+    streams.ConversationStatsStream,
+    streams.BookedMeetingsStream,
+    streams.ConversationMetricsStream,
+    streams.TranscriptsStream,
+    streams.AttachmentsStream,
 )
 
 
