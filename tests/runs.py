@@ -40,7 +40,7 @@ class Run:
     def __init__(self, drift: Sandbox, stream: str = "conversations") -> None:
         self.drift = drift
         self.stream = stream
-        self.catalog = selecting(stream)
+        self.catalog = None if stream == "conversations" else selecting(stream)
         self.state: Json | None = None
         self.target: dict[Any, Json] = {}
         self.requests: list[str] = []

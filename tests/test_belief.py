@@ -179,11 +179,11 @@ def test_a_drift_whose_clock_was_wrong_loses_nothing(sandbox: Serve, log: Log, h
 ABSURD = [0, -1, 1_760_000_000, "1970-01-01T00:00:00Z"]
 
 
-@ways
+@pytest.mark.parametrize("way", ["offset", "id", "links"])
 @pytest.mark.parametrize("absurd", ABSURD)
 @pytest.mark.parametrize("ties", [False, True], ids=["", "ties"])
 def test_one_absurd_time_ends_nothing(sandbox: Serve, way: Way, absurd: Any, *, ties: bool) -> None:
-    for page_size, place in ((50, 49), (10, 19), (1, 3)):
+    for page_size, place in ((50, 49), (1, 3)):
         drift = sandbox(120 if page_size > 1 else 12, way)
         run = Run(drift)
         run.here()
@@ -203,7 +203,7 @@ def test_one_absurd_time_ends_nothing(sandbox: Serve, way: Way, absurd: Any, *, 
 def test_an_absurd_time_in_a_resumed_walk_ends_nothing(
     sandbox: Serve, way: Way, *, ties: bool
 ) -> None:
-    for place, at in itertools.product((18, 19, 28, 29), (3, 4)):
+    for place, at in ((18, 3), (19, 3), (19, 4), (28, 4)):
         drift = sandbox(120, way)
         run = Run(drift)
         run.here()
@@ -407,15 +407,18 @@ NOWHERE = (
 )
 
 
-@pytest.mark.parametrize("pages", [0, 1, 2, 3])
-@pytest.mark.parametrize("concurrency", [1, 8])
-@ways
+@pytest.mark.parametrize(
+    ("way", "pages", "concurrency"),
+    [
+        *itertools.product(("offset", "links"), (0, 1, 2, 3), (1,)),
+        *itertools.product(("id", "both"), (0, 1, 2, 3), (8,)),
+        *itertools.product(("blank",), (1, 2, 3), (1,)),  # an empty page without links is an end
+    ],
+)
 def test_a_list_that_never_ends_ends_in_a_clear_line(
     sandbox: Serve, log: Log, way: Way, pages: int, concurrency: int
 ) -> None:
     drift = sandbox(230, way)
-    if (way, pages) == ("blank", 0):  # an empty page that says of none below is an end
-        return
     drift.fault = never_ending(pages)
     run = Run(drift)
     output = run.here(1, concurrency=concurrency)

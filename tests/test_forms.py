@@ -106,7 +106,7 @@ def test_the_target_equals_the_account(
 @forms
 def test_every_last_page_is_one(sandbox: Serve, log: Log, form: Form) -> None:
     account = Account(9)
-    for last_page, size in itertools.product(LAST_PAGES, (4, 50)):
+    for last_page, size in zip(LAST_PAGES, itertools.cycle((4, 50)), strict=False):
         drift = sandbox(account, form, last_page=last_page)
         run = Run(drift)
         run.here(page_size=size)
@@ -491,7 +491,7 @@ def speaks(form: Form) -> Callable[[Sandbox, Request], None]:
 def test_the_form_may_change_in_the_middle_of_a_run(
     sandbox: Serve, log: Log, before: Form, after: Form, concurrency: int
 ) -> None:
-    for number in (1, 2, 3, 4, 5, 6, 7):
+    for number in (2, 3, 5, 6) if concurrency == 1 else (2, 4):
         run = Run(sandbox(230, before))
         run.drift.faults[number] = speaks(after)
         run.here(concurrency=concurrency)
@@ -504,7 +504,7 @@ def test_the_form_may_change_in_the_middle_of_a_run(
 
 @pytest.mark.parametrize(("before", "after"), list(itertools.product(FORMS, FORMS)))
 def test_the_next_run_may_resume_in_another_form(sandbox: Serve, before: Form, after: Form) -> None:
-    for at, moves in itertools.product((3, 5), ("", "deletions", "changes")):
+    for at, moves in ((3, ""), (4, "deletions"), (5, "changes")):
         run = Run(sandbox(230, before))
         run.interrupted(at)
         run.drift.form = after
@@ -593,7 +593,7 @@ def test_pages_are_in_flight_together(sandbox: Serve, form: Way) -> None:
     assert 4 <= drift.most_under_way <= 8
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("form", ["offset", "both"])
 def test_what_moves_between_pages_in_flight_is_neither_lost_nor_older(
     sandbox: Serve, form: Way, seed: int
