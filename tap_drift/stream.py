@@ -180,6 +180,10 @@ class DriftStream(RESTStream[str]):
             messages = (m for row in rows for m in self._generate_record_messages(dict(row)))
             for manifest in in_files(self, batch_config, messages):
                 yield batch_config.encoding, manifest
+            self.all_in_files()
+
+    def all_in_files(self) -> None:
+        """Do what is due when all records that were read are in files, also if reading failed."""
 
     # Answers
 
