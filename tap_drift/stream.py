@@ -123,8 +123,9 @@ class DriftStream(RESTStream[str]):
         return shaper(self.effective_schema, self.warn_of_field, guarded=guarded)
 
     def warn_of_field(self, field: str, trouble: str) -> None:
-        """Warn the user of what is odd about a field, once."""
-        self.warn_once(f"the field {field} {trouble}.")
+        """Warn the user of what is odd about a field, once; of rows without a key at the end."""
+        if field not in self.primary_keys:
+            self.warn_once(f"the field {field} {trouble}.")
 
     def warn(self, text: str) -> None:
         """Warn the user, in the name of the stream."""
