@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     Items = list[dict[str, Any]]
 
 
+MOST_ITEMS = 100_000
+"""How many items a conversation may have, since they are held in memory until all are there."""
+
+
 class Asked(NamedTuple):
     """The items of a conversation, which are being asked for."""
 
@@ -97,10 +101,11 @@ class ItemsStream(NewestFirstStream):
             if not self._ledger.is_left_for_last(id_, version)
         ]
         self._waiting.append(Waiting(asked, step))
-        # The workers have something to do until the next page of the list is there.
+        # The workers have something to do until the next page of the list is there. Pages of which
+        # nothing is asked for count too, or they would pile up behind one that takes long.
         while self._waiting and (
             self._waiting[0].is_there
-            or sum(len(page.asked) for page in list(self._waiting)[1:]) >= 2 * pool.number
+            or sum(len(page.asked) or 1 for page in list(self._waiting)[1:]) >= 2 * pool.number
         ):
             yield from self._write_oldest()
 
@@ -115,17 +120,29 @@ class ItemsStream(NewestFirstStream):
         for owed in self._ledger.items:
             try:
                 items = self._items(owed.id, retries=0)
-                yield from self._records_of(items, owed.id, owed.updatedAt)
+                records = self._records_of(items, owed.id, owed.updatedAt)
+                yield from self.progress.counted(records)
             except DriftError as error:
                 if error.status == HTTPStatus.UNAUTHORIZED:
                     raise
                 self.warn(f"{owed.id} still can't be read, and stays owed: {error}")
+                self._ledger.put_off(owed.id)
+                if error.status == HTTPStatus.TOO_MANY_REQUESTS or error.wait:
+                    self.warn("Drift asks to wait. What else is owed is left for the next run.")
+                    break
         self.checkpoint(self.bookmark)
         if self._gone:
             self.warn(f"{self._gone} were gone when their turn came, and are skipped.")
         if news := self._ledger.news:
             self.is_incomplete = True
             self.warn(f"{len(news)} could not be read. The next run asks for them again.")
+
+    @override
+    def all_in_files(self) -> None:
+        # What is owed has to be in STATE even if the stream failed with no file to follow.
+        if self.failed:
+            self._vouch()
+            self._write_state_message()
 
     def wanted(self, id_: int) -> bool:  # noqa: ARG002  (for subclasses that know better)
         """Tell whether to ask for the items of a conversation.
@@ -169,9 +186,17 @@ class ItemsStream(NewestFirstStream):
             try:
                 yield from self.progress.counted(self._records_of(answer.get(), id_, version))
             except DriftError as error:
-                self._ledger.could_not_be_read(id_, version, error)
-                self.warn(f"{id_} can't be read, and is owed: {error}")
+                self._owe(id_, version, error)
         self.wrote(step)
+
+    def _owe(self, id_: int, version: Time | None, error: DriftError) -> None:
+        try:
+            self._ledger.could_not_be_read(id_, version, error)
+        except DriftError:
+            # What is owed may be said at any time, wherever the walk stands.
+            self.checkpoint(self.bookmark)
+            raise
+        self.warn(f"{id_} can't be read, and is owed: {error}")
 
     def _records_of(
         self, items: Iterable[dict[str, Any]] | None, id_: int, version: Time | None
@@ -197,12 +222,21 @@ class ItemsStream(NewestFirstStream):
         Returns:
             Rows as Drift sent them; `None` if they are gone.
         """
-        items: Items = []
         try:
-            for rows in self.read_items(id_, **how):
-                items = [] if rows is None else items + rows
+            return self._all_items(id_, **how)
         except DriftError as error:
             if error.status != HTTPStatus.NOT_FOUND or not error.in_drifts_words:
                 raise
             return None
+
+    def _all_items(self, id_: int, **how: Any) -> Items:
+        items: Items = []
+        for rows in self.read_items(id_, **how):
+            if rows is None:  # they begin again
+                items.clear()
+            else:
+                items += rows
+            if len(items) > MOST_ITEMS:
+                msg = f"GET {self.item_path.format(id_)}: Drift sends more than {MOST_ITEMS:,}, so it may never end."
+                raise DriftError(msg, status=HTTPStatus.OK)
         return items

@@ -60,8 +60,9 @@ class WarningStream(RESTStream[str]):
         self._warned: set[str] = set()
 
     def warn_of_field(self, field: str, trouble: str) -> None:
-        """Warn the user of what is odd about a field, once."""
-        self.warn_once(f"the field {field} {trouble}.")
+        """Warn the user of what is odd about a field, once; of rows without a key at the end."""
+        if field not in self.primary_keys:
+            self.warn_once(f"the field {field} {trouble}.")
 
     def warn(self, text: str) -> None:
         """Warn the user, in the name of the stream."""
@@ -245,6 +246,10 @@ class DriftStream(HandingOnStream):
             messages = (m for row in rows for m in self._generate_record_messages(dict(row)))
             for manifest in in_files(self, batch_config, messages):
                 yield batch_config.encoding, manifest
+            self.all_in_files()
+
+    def all_in_files(self) -> None:
+        """Do what is due when all records that were read are in files, also if reading failed."""
 
     # Answers
 
