@@ -1,12 +1,22 @@
-"""What STATE says of a stream: its bookmark, what that vouches for, and the walk under way."""
+"""What STATE says of a stream: its bookmark, what that vouches for, and the walk under way.
+
+All keys are always written, and none ever changes between null and an object: Meltano merges
+states key by key, and fails where an object meets null.
+"""
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any, Self
+from urllib.parse import quote
 
 import msgspec
 
 from tap_drift.values import rfc3339
+
+NEXT, TOKEN = "next=", "page_token="
+"""How the cursors of the list begin: those that count rows (or name one), and those that are a
+place in the order."""
 
 
 class Time(str):
@@ -25,22 +35,25 @@ class Time(str):
         """
         return super().__new__(cls, rfc3339(value))
 
-
-class Place(msgspec.Struct, frozen=True):
-    """A row's place in the list: rows are ordered by time, and equal places are the same row."""
-
-    id: int
-    updatedAt: Time  # noqa: N815  (Drift's name)
+    def shifted(self, seconds: float) -> Time:
+        """Say what time it is so many seconds later; calendars have a first and a last moment."""
+        try:
+            return Time(
+                (dt.datetime.fromisoformat(self) + dt.timedelta(seconds=seconds)).isoformat()
+            )
+        except OverflowError:
+            return Time("0001-01-01T00:00:00Z" if seconds < 0 else "9999-12-31T23:59:59.999Z")
 
 
 class Covers(msgspec.Struct, frozen=True):
-    """What a bookmark vouches for. `None` means no limit."""
+    """What a bookmark vouches for. `None` means no limit, and for `account`: not known."""
 
     statuses: tuple[str, ...] | None = None
     start_date: Time | None = None
+    account: str | None = None
 
     def includes(self, other: Covers) -> bool:
-        """Tell whether what `other` asks for is vouched for."""
+        """Tell whether what `other` asks for is vouched for, the account aside."""
         statuses = self.statuses is None or (
             other.statuses is not None and set(other.statuses) <= set(self.statuses)
         )
@@ -55,24 +68,38 @@ class Covers(msgspec.Struct, frozen=True):
 
 
 class Walk(msgspec.Struct, frozen=True):
-    """A walk under way: the cursor that its last finished page was asked with, and its last row."""
+    """A walk under way: where it goes on, its top, and the row written last. All null: none is."""
 
-    cursor: str | None
-    top: Time | None
-    last: Place | None
+    cursor: str | None = None
+    top: Time | None = None
+    id: int | None = None
+    updatedAt: Time | None = None  # noqa: N815  (Drift's name)
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it can be gone on with: without the row written last, nothing can be proved."""
+        return None not in (self.cursor, self.id, self.updatedAt)
+
+
+class Owed(msgspec.Struct, frozen=True):
+    """An item that could not be read: the number in its path, and its conversation's version."""
+
+    id: int
+    updatedAt: Time | None = None  # noqa: N815  (Drift's name)
 
 
 class Bookmark(msgspec.Struct, frozen=True):
-    """The state of a stream. All keys are always written: Meltano merges states."""
+    """The state of a stream."""
 
     replication_key: str | None = None
     replication_key_value: Time | None = None
     covers: Covers = Covers()
-    walk: Walk | None = None
+    walk: Walk = Walk()
+    owed: tuple[Owed, ...] = ()
 
     @classmethod
     def from_state(cls, state: dict[str, Any], replication_key: str | None) -> Bookmark:
-        """Read the state of a stream, in the shape of this tap or of the SDK.
+        """Read the state of a stream, in the shape of this tap, of its first edition, or the SDK's.
 
         Args:
             state: What stands under `bookmarks.<stream>`.
@@ -84,7 +111,7 @@ class Bookmark(msgspec.Struct, frozen=True):
         Raises:
             ValueError: The state is damaged.
         """
-        bookmark = msgspec.convert(state, cls, dec_hook=_time)
+        bookmark = msgspec.convert(_in_todays_shape(state), cls, dec_hook=_time)
         if bookmark.replication_key not in {None, replication_key}:
             bookmark = cls()
         return msgspec.structs.replace(bookmark, replication_key=replication_key)
@@ -97,6 +124,68 @@ class Bookmark(msgspec.Struct, frozen=True):
         """
         state: dict[str, Any] = msgspec.to_builtins(self, enc_hook=str)
         return state
+
+    def asked_for(self, asked: Covers) -> tuple[Bookmark, str]:
+        """Say where a run begins, given what it asks for.
+
+        A run that asks for more than the bookmark covers can't use it; one that asks for less
+        narrows what it covers. A walk is finished only with the filter that it was begun with.
+
+        Args:
+            asked: What this run is to read.
+
+        Returns:
+            The bookmark to begin with, and why, in words.
+        """
+        value, walk = self.replication_key_value, self.walk
+        if not walk.is_under_way or self.covers.statuses != asked.statuses:
+            walk = Walk()
+        if value and not self.covers.includes(asked):
+            why = f"starting over, because the bookmark covers less ({self.covers})"
+            why += f" than this run asks for ({asked})"
+            value = None
+        elif walk.is_under_way:
+            why = f"resuming an interrupted walk at {walk.cursor}"
+        elif value:
+            why = f"reading what changed since the bookmark {value}"
+        else:
+            why = "first run, no bookmark yet"
+        replace = msgspec.structs.replace
+        return replace(self, replication_key_value=value, covers=asked, walk=walk), why
+
+    def floor(self, lookback: int = 0) -> Time | None:
+        """Say where a walk may stop: at the later of bookmark (less lookback) and start date.
+
+        Args:
+            lookback: Seconds.
+
+        Returns:
+            A time; `None` if only the end of the list will do.
+        """
+        value = self.replication_key_value
+        if value and lookback:
+            value = value.shifted(-lookback)
+        return max(filter(None, (value, self.covers.start_date)), default=None)
+
+    def arrived(self, top: Time | None) -> Bookmark:
+        """Say what the bookmark is when a walk with this top has arrived: it never moves back."""
+        value = max(filter(None, (self.replication_key_value, top)), default=None)
+        return msgspec.structs.replace(self, replication_key_value=value, walk=Walk())
+
+
+def _in_todays_shape(state: dict[str, Any]) -> dict[str, Any]:
+    """Rewrite what the first edition wrote: no walk, its last row, cursors without a name."""
+    walk = state.get("walk")
+    if isinstance(walk, dict):
+        walk = dict(walk)
+        last = walk.pop("last", None)
+        if last is not None:
+            walk |= last if isinstance(last, dict) else {"id": last}
+        cursor = walk.get("cursor")
+        if isinstance(cursor, str) and not cursor.startswith((NEXT, TOKEN)):
+            walk["cursor"] = NEXT + quote(cursor, safe="")
+    today = {"walk": {} if walk is None else walk, "owed": state.get("owed") or []}
+    return state | today
 
 
 def _time(_: type, value: Any) -> Time:
