@@ -378,31 +378,33 @@ def _answer(
 ) -> Generator[Ask | Write | Say, Page | No, tuple[Ask, Page | No, Stand]]:
     """Ask until the answer can be believed: refusals and ends have to come twice, the same.
 
-    At the head, a full page that offers nothing may mean that a token has to be asked for.
+    At the head, a full page that offers nothing may mean that a token has to be asked for. That
+    the empty one is refused says nothing of the head.
     """
-    asked, before = ask, None
+    before = None
     for _ in range(LOOKS_TOLERATED):
-        page = yield asked
+        page = yield ask
         seen: Any = page
+        there = at
         if isinstance(page, Page):
-            there, seen = at.after(asked, page), page[:3]  # its rows, and what it offers
+            there, seen = at.after(ask, page), page[:3]  # its rows, and what it offers
             if there.below or there.is_below_floor:
-                return asked, page, there
+                return ask, page, there
         elif page is No.UNANSWERED or ask.otherwise is Way.TOKEN:
-            return asked, page, at
-        elif asked != ask:  # the empty token is refused, which says nothing of the head
-            asked = ask
-            continue
+            return ask, page, at
         if seen == before:
-            if isinstance(page, Page) and page.is_full and ask == HEAD:
+            if isinstance(page, Page) and page.is_full and ask in (HEAD, EMPTY_TOKEN):
                 yield Say(
                     f"the first page has {len(page.rows)} rows and says of none below, with a "
                     "page_token as without: they are taken for all that there are.",
                     is_warning=False,
                 )
-            return asked, page, at.after(asked, page) if isinstance(page, Page) else at
+            return ask, page, there
         before = seen
-        asked = EMPTY_TOKEN if asked == HEAD and isinstance(page, Page) and page.is_full else ask
+        if ask == HEAD and isinstance(page, Page) and page.is_full:
+            asked, page, there = yield from _answer(EMPTY_TOKEN, at)
+            if isinstance(page, Page):
+                return asked, page, there
     return ask, No.REFUSED, at
 
 
