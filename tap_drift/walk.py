@@ -268,23 +268,31 @@ class Stand(NamedTuple):
         step = max(len(self.page.rows) - 1, 1)
         return [first._replace(cursor=f"{NEXT}{first.start + n * step}") for n in range(pages)]
 
+    @property
+    def above(self) -> list[dict[str, Any]]:
+        """The rows of the page that was written last, as Drift sent them."""
+        return [row.fields for row in self.page.rows] if self.page else []
+
     def joins(self, page: Page) -> bool:
         """Tell whether nothing can be missing between the rows written and a page."""
-        ends = [row.fields for row in self.page.rows[-1:]] if self.page else []
-        if self.last in (None, *page.places) or any(row.fields in ends for row in page.rows):
+        above = self.above
+        if any(row.fields in above for row in page.rows):
             return True
-        return bool(page.places) and page.places[0].updatedAt > self.last.updatedAt  # type: ignore[union-attr]
+        if self.last is None:
+            return not above
+        newer = bool(page.places) and page.places[0].updatedAt > self.last.updatedAt
+        return newer or self.last in page.places
 
     def new_rows(self, page: Page) -> list[Row]:
         """Leave out what was written before, and what is below the floor."""
         places = [row.place for row in page.rows]
         start = places.index(self.last) + 1 if self.last in page.places else 0
-        above = self.page.rows if self.page else ()
-        known = {row.place for row in above}
+        rows = self.page.rows if self.page else ()
+        known = {row.place for row in rows}
         return [
             row
             for row in page.rows[start:]
-            if not (row.place in known and row in above)
+            if not (row.place in known and row in rows)
             and (self.floor is None or row.place is None or row.place.updatedAt >= self.floor)
         ]
 
