@@ -287,12 +287,11 @@ class Stand(NamedTuple):
         """Leave out what was written before, and what is below the floor."""
         places = [row.place for row in page.rows]
         start = places.index(self.last) + 1 if self.last in page.places else 0
-        rows = self.page.rows if self.page else ()
-        known = {row.place for row in rows}
+        known, above = {row.place for row in self.page.rows} if self.page else set(), self.above
         return [
             row
             for row in page.rows[start:]
-            if not (row.place in known and row in rows)
+            if not ((row.place in known or not row.timed) and row.fields in above)
             and (self.floor is None or row.place is None or row.place.updatedAt >= self.floor)
         ]
 
