@@ -237,6 +237,7 @@ class ItemsStream(NewestFirstStream):
             else:
                 items += rows
             if len(items) > MOST_ITEMS:
-                msg = f"GET {self.item_path.format(id_)}: Drift sends more than {MOST_ITEMS:,}, so it may never end."
+                path = self.item_path.format(id_)
+                msg = f"GET {path}: Drift sends more than {MOST_ITEMS:,}, so it may never end."
                 raise DriftError(msg, status=HTTPStatus.OK)
         return items

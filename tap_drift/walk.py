@@ -273,19 +273,20 @@ class Stand(NamedTuple):
         step = max(len(self.page.rows) - 1, 1)
         return [first._replace(cursor=f"{NEXT}{first.start + n * step}") for n in range(pages)]
 
-    def joins(self, page: Page, *, is_in_order: bool) -> bool:
-        """Tell whether nothing can be missing between the rows written and a page.
+    @property
+    def above(self) -> list[dict[str, Any]]:
+        """The rows of the page that was written last, as Drift sent them."""
+        return [row.fields for row in self.page.rows] if self.page else []
 
-        Args:
-            page: The page.
-            is_in_order: Whether the rows still come newest first; if not, any row of the page above
-                shows that the page overlaps it.
-        """
-        above = self.page.rows if self.page else ()
-        ends = [row.fields for row in (above[-1:] if is_in_order else above)]
-        if self.last in (None, *page.places) or any(row.fields in ends for row in page.rows):
+    def joins(self, page: Page) -> bool:
+        """Tell whether nothing can be missing between the rows written and a page."""
+        above = self.above
+        if any(row.fields in above for row in page.rows):
             return True
-        return bool(page.places) and page.places[0].updatedAt > self.last.updatedAt  # type: ignore[union-attr]
+        if self.last is None:
+            return not above
+        newer = bool(page.places) and page.places[0].updatedAt > self.last.updatedAt
+        return newer or self.last in page.places
 
     def is_cut_off_by(self, page: Page) -> bool:
         """Tell whether a full page that says of none below can't be the end of what was written.
@@ -303,12 +304,11 @@ class Stand(NamedTuple):
         """Leave out what was written before, and what is below the floor."""
         places = [row.place for row in page.rows]
         start = places.index(self.last) + 1 if is_in_order and self.last in page.places else 0
-        above = self.page.rows if self.page else ()
-        known = {row.place for row in above}
+        known, above = {row.place for row in self.page.rows} if self.page else set(), self.above
         return [
             row
             for row in page.rows[start:]
-            if not (row.place in known and row in above)
+            if not ((row.place in known or not row.timed) and row.fields in above)
             and (self.floor is None or row.place is None or row.place.updatedAt >= self.floor)
         ]
 
@@ -440,10 +440,11 @@ def _trouble(ask: Ask, page: Page | No, at: Stand, there: Stand, circle: Circle)
         return "the list can't be gone on with where it was: there is no answer."
     if circle.is_closed:
         return "the list goes in circles: the same rows come back, whatever its cursors."
-    joins = isinstance(page, Page) and at.joins(page, is_in_order=there.is_in_order)
-    cut_off = isinstance(page, Page) and there.is_in_order and at.is_cut_off_by(page)
-    if ask.overlap and (cut_off or not joins):
-        return "the list changed, and what was read before can't be found in it again."
+    moved = "the list changed, and what was read before can't be found in it again."
+    if ask.overlap and isinstance(page, Page) and not at.joins(page):
+        return moved
+    if ask.overlap and isinstance(page, Page) and there.is_in_order and at.is_cut_off_by(page):
+        return moved
     return ""
 
 
