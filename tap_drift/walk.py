@@ -298,7 +298,8 @@ class Stand(NamedTuple):
         if self.page and page.rows == self.page.rows:
             return True
         is_above = page.places[-1].updatedAt >= self.last.updatedAt
-        return is_above and self.last not in page.places
+        overlaps = self.last in page.places or page.rows[0].fields in self.above
+        return is_above and not overlaps
 
     def new_rows(self, page: Page, *, is_in_order: bool) -> list[Row]:
         """Leave out what was written before, and what is below the floor."""

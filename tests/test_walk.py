@@ -259,13 +259,6 @@ MISTAKES = [
         "if False:",
     ),
     mistake(
-        "the head in place of a page by count is taken for the end",
-        "switches, next, offset",
-        1000,
-        "if page.next or page.token or not page.is_full or not page.places or self.last is None:",
-        "if True:",
-    ),
-    mistake(
         "an empty token is not tried",
         "none, blank",
         50,

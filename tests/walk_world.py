@@ -210,7 +210,7 @@ class World:
             troubles -= tokens
         if not is_both:
             troubles -= counts
-        if troubles & {"slow", "counts circle"} or self.random.random() < 0.5:
+        if "slow" in troubles or self.random.random() < 0.5:
             self.quieten()
 
     def quieten(self) -> None:
