@@ -63,6 +63,8 @@ class ItemsStream(NewestFirstStream):
     of the list, and come out in the order of the conversations. One that can't be read is owed.
     """
 
+    costs = "1 per conversation, and the list"
+
     item_path: ClassVar[str]
     """Where the items are, with `{}` for the number in the field `item_field` of the row."""
 

@@ -40,6 +40,7 @@ class NewestFirstStream(BookmarkedStream):
     records_jsonpath = "$.data[*]"
     next_page_token_jsonpath = "$.pagination.next"  # noqa: S105
     scope = "conversation_read"
+    costs = "1 per 50"
 
     asks_ahead = True
     """Whether pages of the list are asked for ahead: not where items take most of the time."""

@@ -145,6 +145,9 @@ class DriftStream(HandingOnStream):
     scope: str
     """The scope that a token needs for this stream (Drift's page on authentication)."""
 
+    costs: ClassVar[str] = "1"
+    """How many requests it takes to read all of it, in words, for the table of streams."""
+
     pagination: ClassVar[Form | None] = None
     """Where an answer says that it goes on; `None` if Drift answers with all at once."""
 

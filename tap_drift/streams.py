@@ -26,7 +26,7 @@ ACCOUNTS_PER_PAGE = 65
 
 
 class ConversationsStream(NewestFirstStream):
-    """Conversations as Drift's list has them."""
+    """Conversations as Drift's list has them: status, contact, inbox, times."""
 
     name = "conversations"
     selected_by_default = True
@@ -51,6 +51,7 @@ class MessagesStream(ItemsStream):
     item_path = "/conversations/{}/messages"
     item_jsonpath = "$.data.messages[*]"
     pagination = ByNext("$.pagination.next")
+    costs = "1 per 50 messages, at least 1 per conversation, and the list"
 
 
 class ContactsStream(ItemsStream):
@@ -59,6 +60,7 @@ class ContactsStream(ItemsStream):
     name = "contacts"
     replication_key = "conversationUpdatedAt"
     scope = "conversation_read or contact_read"
+    costs = "1 per contact, and the list"
     item_path = "/contacts/{}"
     item_field = "contactId"
     item_jsonpath = "$.data"
@@ -104,7 +106,7 @@ class TranscriptsStream(ItemsStream):
 
 
 class AttachmentsStream(FilesStream):
-    """The files in messages, with what is in them."""
+    """The files in messages, with their content in base64."""
 
     name = "attachments"
     primary_keys = ("messageId", "position")
@@ -113,6 +115,7 @@ class AttachmentsStream(FilesStream):
     item_jsonpath = "$.data.messages[*]"
     file_path = "/attachments/{}/data"
     pagination = ByNext("$.pagination.next")
+    costs = "those of `messages`, and 1 per file"
 
     @override
     def rows_of(self, item: Row, id_: int) -> list[Row]:
@@ -125,7 +128,7 @@ class AttachmentsStream(FilesStream):
 
 
 class UsersStream(DriftStream):
-    """The users of the organisation, bots included."""
+    """Your colleagues and bots."""
 
     name = "users"
     path = "/users/list"
@@ -134,7 +137,7 @@ class UsersStream(DriftStream):
 
 
 class TeamsStream(DriftStream):
-    """The teams of the organisation."""
+    """Teams, and who is in them."""
 
     name = "teams"
     path = "/teams/org"
@@ -143,7 +146,7 @@ class TeamsStream(DriftStream):
 
 
 class AccountsStream(DriftStream):
-    """The accounts (companies) of the organisation."""
+    """Accounts, which are companies."""
 
     name = "accounts"
     path = "/accounts"
@@ -151,6 +154,7 @@ class AccountsStream(DriftStream):
     records_jsonpath = "$.data.accounts[*]"
     next_page_token_jsonpath = "$.data.next"  # noqa: S105
     scope = "account_read"
+    costs = f"1 per {ACCOUNTS_PER_PAGE}"
     pagination = ByLink("$.data.next", counter="index", full=ACCOUNTS_PER_PAGE)
     first_page: ClassVar = {"index": 0, "size": ACCOUNTS_PER_PAGE}
 
@@ -165,12 +169,13 @@ class PlaybooksStream(DriftStream):
 
 
 class ConversationMetricsStream(ReportStream):
-    """Numbers that Drift's reports have of conversations."""
+    """What Drift's reports count: messages, times until an answer and until the end."""
 
     name = "conversation_metrics"
     path = "/reports/conversations"
     primary_keys = ("conversationId",)
     scope = "conversation_read"
+    costs = "1, and more if Drift cuts its answers; 60 a minute at the most"
     metrics = (
         "createdAt",
         "lastAgentId",
@@ -187,7 +192,7 @@ class ConversationMetricsStream(ReportStream):
 
 
 class ConversationStatsStream(DriftStream):
-    """How many conversations there are of each status, at the time of the run."""
+    """How many conversations each status has; every run adds rows."""
 
     name = "conversation_stats"
     path = "/conversations/stats"
@@ -207,7 +212,7 @@ class ConversationStatsStream(DriftStream):
 
 
 class BookedMeetingsStream(WindowStream):
-    """Meetings that were booked: those of the last 30 days, which Drift remembers, and to come."""
+    """Meetings to come, and of the last 30 days, which is all that Drift remembers."""
 
     name = "booked_meetings"
     path = "/users/meetings/org"
@@ -219,6 +224,7 @@ class BookedMeetingsStream(WindowStream):
     most_rows = 1000
     first_page: ClassVar = {"limit": most_rows}
     days = (-30, 90)
+    costs = f"1, and more if there are {most_rows:,}"
 
     @override
     def with_key(self, row: Row) -> Row:

@@ -1,7 +1,7 @@
 """`python -m tests.plugin_definition` writes down what the tap says of itself.
 
-That is the definition for Meltano and its Hub, the tap's part of `meltano.yml`, and the table of
-settings in the README.
+That is the definition for Meltano and its Hub, the tap's part of `meltano.yml`, the addresses in
+`pyproject.toml`, and the tables of streams and settings in the README and in `docs/`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ import io
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
-from tap_drift.tap import TapDrift
+from tap_drift.tap import STREAMS, TapDrift
+from tests import tables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # Where the project is published: nothing else names these.
 OWNER = "OWNER"
@@ -25,7 +29,11 @@ PIP_URL = "tap-drift"
 PROJECT = Path(__file__).parents[1]
 DEFINITION = PROJECT / "plugin.yml"
 MELTANO = PROJECT / "meltano.yml"
+PYPROJECT = PROJECT / "pyproject.toml"
 README = PROJECT / "README.md"
+STREAM_TABLES = PROJECT / "docs" / "streams.md"
+SETTINGS = PROJECT / "docs" / "settings.md"
+CONTRIBUTING = PROJECT / ".github" / "CONTRIBUTING.md"
 
 CAPABILITIES = (
     "catalog",
@@ -95,7 +103,11 @@ def rendered() -> dict[Path, str]:
     return {
         DEFINITION: definition(settings, capabilities, schema["required"]),
         MELTANO: meltano(settings, capabilities, schema["required"]),
-        README: readme(own, schema["required"]),
+        PYPROJECT: marked(PYPROJECT, "urls", urls(), ("# ", "")),
+        README: marked(README, "streams", tables.streams_in_short()),
+        STREAM_TABLES: marked(STREAM_TABLES, "streams", tables.streams_in_full()),
+        SETTINGS: marked(SETTINGS, "settings", tables.settings(own, schema["required"])),
+        CONTRIBUTING: marked(CONTRIBUTING, "published", published()),
     }
 
 
@@ -147,7 +159,7 @@ def definition(settings: list[Json], capabilities: list[str], required: list[str
             "supported_python_versions": pythons,
             "capabilities": capabilities,
             "log_parser": LOG_PARSER,
-            "select": ["conversations.*"],
+            "select": selected(),
             "next_steps": (
                 "Only conversations are read at first. `meltano select tap-drift --list --all` "
                 "shows what else there is, `meltano select tap-drift messages '*'` adds it."
@@ -164,6 +176,7 @@ def meltano(settings: list[Json], capabilities: list[str], required: list[str]) 
     (tap,) = (one for one in content["plugins"]["extractors"] if one["name"] == "tap-drift")
     tap |= {
         "capabilities": capabilities,
+        "select": selected(),
         "log_parser": LOG_PARSER,
         "settings_group_validation": [required],
         "settings": settings,
@@ -172,28 +185,42 @@ def meltano(settings: list[Json], capabilities: list[str], required: list[str]) 
     return as_yaml(content)
 
 
-def readme(own: Json, required: list[str]) -> str:
-    rows = ["| Setting | Default | |", "| --- | --- | --- |"]
-    for name, schema in own.items():
-        default = f"`{schema['default']}`" if "default" in schema else ""
-        told = schema["description"].replace("|", r"\|")
-        rows.append(f"| `{name}` | {'required' if name in required else default} | {told} |")
-    text = README.read_text(encoding="utf-8")
-    text = marked(text, "settings", rows)
-    return marked(text, "published", [f"    REPOSITORY={REPOSITORY}", f"    PACKAGE={PIP_URL}"])
+def selected() -> list[str]:
+    """What is read unless a user asks for more."""
+    return [f"{stream.name}.*" for stream in STREAMS if stream.selected_by_default]  # type: ignore[misc]
 
 
-def marked(text: str, name: str, lines: list[str]) -> str:
-    """Put lines between two marks."""
-    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+def urls() -> list[str]:
+    """Where the project is found, for PyPI."""
+    return [
+        f'urls.Changelog = "{REPOSITORY}/blob/main/.github/CHANGELOG.md"',
+        f'urls.Documentation = "{REPOSITORY}#readme"',
+        f'urls.Issues = "{REPOSITORY}/issues"',
+        f'urls.Source = "{REPOSITORY}"',
+    ]
+
+
+def published() -> list[str]:
+    return [f"    REPOSITORY={REPOSITORY}", f"    PACKAGE={PIP_URL}"]
+
+
+def marked(
+    path: Path, name: str, lines: Iterable[str], mark: tuple[str, str] = ("<!-- ", " -->")
+) -> str:
+    """A file with these lines between two marks: comments with a name, the second with a slash."""
+    text = path.read_text(encoding="utf-8")
+    begin, end = (f"{mark[0]}{slash}{name}{mark[1]}\n" for slash in ("", "/"))
     if text.count(begin) != 1 or text.count(end) != 1:
         msg = (
-            f"README.md needs one line {begin} and one line {end}: what the tap says goes between."
+            f"{path.name} needs one line {begin.strip()} and one line {end.strip()}: what the tap "
+            "says goes between."
         )
         raise SystemExit(msg)
     before, _, rest = text.partition(begin)
     after = rest.partition(end)[2]
-    return "\n".join([f"{before}{begin}", "", *lines, "", f"{end}{after}"])
+    is_markdown = path.suffix == ".md"
+    between = ["", *lines, ""] if is_markdown else list(lines)
+    return f"{before}{begin}" + "".join(f"{line}\n" for line in between) + f"{end}{after}"
 
 
 def as_yaml(content: Json) -> str:
