@@ -12,6 +12,23 @@ from tests.sandbox import TOKEN, Sandbox
 
 PROJECT = Path(__file__).parents[1]
 
+SESSION = """
+import os, shlex, sys
+from meltano.cli import main
+for line in sys.argv[1].splitlines():
+    words = shlex.split(line, comments=True)
+    if words[:1] == ["export"]:
+        os.environ.update(word.split("=", 1) for word in words[1:])
+    elif words:
+        assert words[0] == "meltano", words
+        if not (child := os.fork()):
+            sys.argv = words
+            sys.exit(main())
+        if code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+            sys.exit(code)
+"""
+"""Runs lines that a shell would run. Meltano takes seconds to start, so that is done once."""
+
 
 def meltano(
     *arguments: str,
@@ -28,17 +45,35 @@ def meltano(
         capture_output=True,
         text=True,
         timeout=200,
-        env=os.environ
-        | own(folder)
-        | {
-            "TAP_DRIFT_ACCESS_TOKEN": TOKEN,
-            "TAP_DRIFT_API_URL": drift.url,
-            "TARGET_JSONL_DESTINATION_PATH": str(folder),
-            "TARGET_POSTGRES_SQLALCHEMY_URL": postgres_url.replace(
-                "postgresql://", "postgresql+psycopg://"
-            ),
-        },
+        env=os.environ | environment(drift, folder, postgres_url),
     )
+
+
+def session(
+    typed: str, *, drift: Sandbox, folder: Path, project: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run lines of `meltano` and `export`, one after the other, until one of them fails."""
+    return subprocess.run(
+        [sys.executable, "-c", SESSION, typed],
+        cwd=project,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=os.environ | environment(drift, folder),
+    )
+
+
+def environment(drift: Sandbox, folder: Path, postgres_url: str = "") -> dict[str, str]:
+    """What a run has to know, as variables."""
+    return own(folder) | {
+        "TAP_DRIFT_ACCESS_TOKEN": TOKEN,
+        "TAP_DRIFT_API_URL": drift.url,
+        "TARGET_JSONL_DESTINATION_PATH": str(folder),
+        "TARGET_POSTGRES_SQLALCHEMY_URL": postgres_url.replace(
+            "postgresql://", "postgresql+psycopg://"
+        ),
+    }
 
 
 def own(folder: Path) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tap_drift.newest_first import NewestFirstStream
 from tap_drift.tap import STREAMS, TapDrift
+from tap_drift.windows import ReportStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -17,15 +18,18 @@ if TYPE_CHECKING:
     Json = dict[str, Any]
 
 CATALOG: dict[str, Json] = {
-    entry["tap_stream_id"]: entry for entry in TapDrift(validate_config=False).catalog_dict["streams"]
+    entry["tap_stream_id"]: entry
+    for entry in TapDrift(validate_config=False).catalog_dict["streams"]
 }
+
+STREAM_BY_NAME = {str(stream.name): stream for stream in STREAMS}  # type: ignore[misc]
 
 
 def streams_in_short() -> Iterator[str]:
     """What each stream is, and the scope that it needs: the README's table."""
     yield from table(
         ["stream", "scope", "what it is"],
-        ([code(stream.name), scope(stream), purpose(stream)] for stream in STREAMS),  # type: ignore[misc]
+        ([code(name), scope(one), purpose(one)] for name, one in STREAM_BY_NAME.items()),
     )
 
 
@@ -34,13 +38,16 @@ def streams_in_full() -> Iterator[str]:
     yield from table(
         ["stream", "key", "replication", "requests, for all of it"],
         (
-            [f"[{code(name)}](#{name})", ", ".join(map(code, keys)), replication(name), stream.costs]
-            for stream in STREAMS
-            if (name := str(stream.name)) and (keys := CATALOG[name]["key_properties"])  # type: ignore[misc]
+            [
+                f"[{code(name)}](#{name})",
+                ", ".join(map(code, CATALOG[name]["key_properties"])),
+                replication(stream),
+                stream.costs,
+            ]
+            for name, stream in STREAM_BY_NAME.items()
         ),
     )
-    for stream in STREAMS:
-        name = str(stream.name)  # type: ignore[misc]
+    for name, stream in STREAM_BY_NAME.items():
         yield from ["", f"## {name}", "", f"{purpose(stream)}. Scope: {scope(stream)}.", ""]
         yield from fields(CATALOG[name]["schema"])
 
@@ -95,8 +102,10 @@ def scope(stream: type[DriftStream]) -> str:
     return ", ".join(map(code, scopes)) + bracket + note
 
 
-def replication(stream: str) -> str:
-    key = CATALOG[stream].get("replication_key")
+def replication(stream: type[DriftStream]) -> str:
+    if issubclass(stream, ReportStream):
+        return "incremental, by windows of `updatedAt`"
+    key = CATALOG[str(stream.name)].get("replication_key")  # type: ignore[misc]
     return f"incremental, {code(key)}" if key else "full table"
 
 

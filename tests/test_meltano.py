@@ -13,7 +13,8 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from tests.meltano import PROJECT, meltano
+from tests.documents import run, shown, shown_command
+from tests.meltano import PROJECT, environment, meltano, session
 from tests.sandbox.expected import expected
 from tests.sandbox.postgres import records
 from tests.sandbox.server import answers, error, since
@@ -37,18 +38,51 @@ def in_postgres(url: str) -> dict[int | str, dict[str, Any]]:
     return arrived
 
 
-def test_meltano_run_into_jsonl(sandbox: Serve, tmp_path: Path) -> None:
-    drift = sandbox(60)
-    done = meltano("run", "tap-drift", "target-jsonl", drift=drift, folder=tmp_path)
+def rows(path: Path) -> list[dict[str, Any]]:
+    return list(map(json.loads, path.read_text().splitlines()))
+
+
+def test_a_project_of_ones_own_as_the_documents_have_it(sandbox: Serve, tmp_path: Path) -> None:
+    """With target-jsonl, which needs no server; what `meltano add` has from its Hub is there."""
+    drift = sandbox(20)
+    loaders = YAML().load(PROJECT / "meltano.yml")["plugins"]["loaders"]
+    project = {
+        "default_environment": "dev",
+        "environments": [{"name": "dev"}],
+        "send_anonymous_usage_stats": False,
+        "plugins": {"loaders": loaders},
+    }
+    YAML().dump(project, tmp_path / "meltano.yml")
+    to_jsonl = {"target-postgres": "target-jsonl"}
+    replaced = {
+        "PATH_OR_URL_OF": str(PROJECT),
+        "PATH_OR_GIT_URL_OF_THIS_REPOSITORY": str(PROJECT),
+        "meltano add target-postgres\n": "",
+    }
+    typed = [
+        shown("own project", replaced | to_jsonl),
+        shown("select"),
+        shown("leaving fields out"),
+        shown("a stream in a task of its own", to_jsonl),
+        "meltano state get dev:tap-drift-to-target-jsonl:messages",
+    ]
+    done = session("\n".join(typed), drift=drift, folder=tmp_path, project=tmp_path)
     assert done.returncode == 0, done.stderr
-    written = (tmp_path / "conversations.jsonl").read_text().splitlines()
-    assert upserted({}, list(map(json.loads, written))) == expected(drift.account)
-    assert len(written) == 60
+    assert upserted({}, rows(tmp_path / "conversations.jsonl")) == expected(drift.account)
+    messages = expected(drift.account, "messages")
+    assert upserted({}, rows(tmp_path / "messages.jsonl"), "messages") == messages
+    assert sorted(path.stem for path in tmp_path.glob("*.jsonl")) == ["conversations", "messages"]
+    (tap,) = YAML().load(tmp_path / "meltano.yml")["plugins"]["extractors"]
+    excluded = ["!messages.body", "!contacts.attributes.email"]
+    assert tap["select"] == ["conversations.*", "messages.*", *excluded]
+    state = json.loads(done.stdout.splitlines()[-1])
+    assert state["singer_state"]["bookmarks"].keys() == {"conversations", "messages"}
 
 
-def test_meltano_run_with_a_killed_tap_and_again(
+def test_a_run_whose_tap_is_killed_and_then_cron(
     sandbox: Serve, postgres_url: str, tmp_path: Path
 ) -> None:
+    """Both as the README has them."""
     drift = sandbox(2000, latency=0.1)
     killed = []
 
@@ -60,8 +94,11 @@ def test_meltano_run_with_a_killed_tap_and_again(
 
     killer = threading.Thread(target=kill)
     killer.start()
-    run = ("run", "tap-drift", "target-postgres")
-    first = meltano(*run, drift=drift, folder=tmp_path, postgres_url=postgres_url)
+    variables = environment(drift, tmp_path, postgres_url)
+    url = "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE?"
+    real = variables.pop("TARGET_POSTGRES_SQLALCHEMY_URL")
+    replaced = {"YOUR_TOKEN": variables.pop("TAP_DRIFT_ACCESS_TOKEN"), url: f"{real}&"}
+    first = run(shown("your account", replaced), PROJECT, **variables)
     killer.join()
     assert killed
     assert first.returncode != 0
@@ -69,8 +106,14 @@ def test_meltano_run_with_a_killed_tap_and_again(
 
     drift.latency = 0.0
     drift.account.move_on()
-    second = meltano(*run, drift=drift, folder=tmp_path, postgres_url=postgres_url)
-    assert second.returncode == 0, second.stderr
+    replaced = {
+        "/path/to/this/folder": str(PROJECT),
+        "/path/to/uv": "uv",
+        "drift.log": str(log := tmp_path / "drift.log"),
+    }
+    line = shown("cron", replaced).split(maxsplit=5)[-1]
+    second = run(line, tmp_path, **environment(drift, tmp_path, postgres_url))
+    assert second.returncode == 0, log.read_text()
     assert in_postgres(postgres_url) == expected(drift.account)
 
 
@@ -127,27 +170,28 @@ def test_a_full_refresh_that_breaks_off_is_resumed(
     def meltano_here(*arguments: str) -> subprocess.CompletedProcess[str]:
         return meltano(*arguments, drift=drift, folder=tmp_path, project=tmp_path)
 
-    def run(*arguments: str) -> list[dict[str, Any]]:
+    def run_again(*arguments: str) -> list[dict[str, Any]]:
         done = meltano_here("run", *arguments, "tap-drift", "target")
         assert done.returncode == 0, done.stderr
-        return list(map(json.loads, arrived.read_text().splitlines()))
+        return rows(arrived)
 
     arrived = tmp_path / "arrived.jsonl"
-    run()
+    run_again()
     arrived.unlink()
 
     refused = answers(error(401, "authentication_error", "The access token is invalid"))
     drift.fault = since(len(drift.requests) + 4, refused)
-    broken_off = meltano_here("run", "--full-refresh", "tap-drift", "target")
+    refresh = shown_command("meltano run --full-refresh tap-drift target-postgres").split()[1:-1]
+    broken_off = meltano_here(*refresh, "target")
     assert broken_off.returncode != 0
     drift.fault = None
     state = meltano_here("state", "get", "dev:tap-drift-to-target")
     assert json.loads(state.stdout)["singer_state"]["bookmarks"]["conversations"]["walk"]["cursor"]
     assert (tmp_path / "states").exists() == (backend == "file")
 
-    found = run()
+    found = run_again()
     assert upserted({}, found) == expected(drift.account)
     assert len(found) == 230 + 1  # nothing twice, but for the row at the bookmark
     for id_ in list(drift.account.conversations)[:120]:
         drift.account.change(id_)
-    assert upserted({}, run("--state-strategy=merge")) == expected(drift.account)
+    assert upserted({}, run_again("--state-strategy=merge")) == expected(drift.account)

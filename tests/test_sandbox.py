@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.documents import shown
 from tests.meltano import PROJECT, own
 
-README = PROJECT / "README.md"
 SLEEP = "import os, time; print(os.getpid(), flush=True); time.sleep(100)"
 MAIN_JOB = ("meltano", "run", "tap-drift", "target-postgres")
 TAMPER = """
@@ -61,7 +61,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def test_the_main_job_as_the_readme_has_it(run: Run) -> None:
-    assert f"uv run python -m tests.sandbox {' '.join(MAIN_JOB)}" in README.read_text()
+    assert shown("try it").endswith(f" uv run python -m tests.sandbox {' '.join(MAIN_JOB)}\n")
     done = run(*MAIN_JOB)
     assert done.returncode == 0, done.stderr
     assert "the Drift account holds 1,000 conversations" in done.stdout

@@ -1,20 +1,19 @@
-"""The shell loop that the README shows, as it stands there, and what may happen to it."""
+"""The shell loop that `docs/running.md` shows, as it stands there, and what may happen to it."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.documents import PROJECT, shown
 from tests.sandbox.expected import expected
 from tests.sandbox.server import answers, error
 from tests.tap import lines, run_here, settings, upserted
@@ -22,18 +21,9 @@ from tests.test_targets import TARGETS, installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.sandbox import Sandbox
-
-README = Path(__file__).parents[1] / "README.md"
-
-
-def shown() -> str:
-    """The block of code that follows the marker in the README."""
-    text = README.read_text(encoding="utf-8")
-    found = re.search(r"<!-- shell loop -->\s+```(?:sh|bash)\n(.+?)```", text, re.DOTALL)
-    assert found, "README.md shows no loop after <!-- shell loop -->"
-    return found[1]
 
 
 class Loop:
@@ -63,9 +53,9 @@ class Loop:
         """Run the loop until it sleeps, and give what it wrote to the terminal."""
         path = f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(
-            [shutil.which("bash") or "bash", "-c", shown()],
+            [shutil.which("bash") or "bash", "-c", shown("shell loop")],
             cwd=self.folder,
-            env=os.environ | {"PATH": path, "PYTHONPATH": str(README.parent)},
+            env=os.environ | {"PATH": path, "PYTHONPATH": str(PROJECT)},
             capture_output=True,
             text=True,
             check=False,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ import pytest
 from meltano.core.logging.parsers import SingerSDKLogParser
 from ruamel.yaml import YAML
 
-from tests.meltano import PROJECT
+from tests.documents import shown
 from tests.sandbox.expected import expected
 from tests.sandbox.server import answers, error
 from tests.tap import NO_WALK, Target, run_here, run_tap, selecting, settings, tap_command, upserted
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
 
     Serve = Callable[..., Sandbox]
     Json = dict[str, Any]
-
-
-README = PROJECT / "README.md"
 
 
 def schema(messages: list[Json], stream: str = "conversations") -> Json:
@@ -62,13 +58,9 @@ def test_a_stream_map_hashes_a_field_and_filters_records(sandbox: Serve) -> None
     assert "contactId" not in schema(output.messages)
 
 
-def test_the_stream_map_that_the_readme_shows(sandbox: Serve) -> None:
-    shown = re.search(
-        r"```yaml\n(    config:\n      stream_maps:.+?)```", README.read_text(), re.DOTALL
-    )
-    assert shown
+def test_the_stream_map_that_the_documents_show(sandbox: Serve) -> None:
     drift = sandbox(60)
-    config = settings(drift, **YAML().load(shown[1])["config"])
+    config = settings(drift, **YAML().load(shown("stream maps"))["config"])
     output = run_here(config, catalog=selecting("messages"))
     due = expected(drift.account, "messages")
     for row in due.values():
