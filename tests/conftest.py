@@ -22,6 +22,16 @@ for name in list(os.environ):  # what a developer's shell has exported is not wh
         del os.environ[name]
 
 
+@pytest.hookimpl(tryfirst=True)  # marks are for `-m` to see
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what needs PostgreSQL, and leave out what is large unless it is asked for."""
+    for item in items:
+        if "postgres_server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.postgres)
+    if "orchestrators" not in config.option.markexpr:
+        items[:] = [item for item in items if not item.get_closest_marker("orchestrators")]
+
+
 @pytest.fixture(params=["offset", "id", "keyset", "links", "both"])
 def cursor(request: pytest.FixtureRequest) -> Way:
     """Every form that Drift's cursors may have."""

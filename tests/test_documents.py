@@ -57,7 +57,7 @@ def claims(sources: dict[str, str]) -> dict[str, str]:
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Name)
-                and node.func.id in {"shown", "shown_command"}
+                and node.func.id in {"shown", "shown_command", "prepared"}
                 and isinstance(node.args[0], ast.Constant)
             ):
                 found[str(node.args[0].value)] = name

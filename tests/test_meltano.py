@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     Serve = Callable[..., Sandbox]
 
+pytestmark = pytest.mark.meltano
+
 
 def in_postgres(url: str) -> dict[int | str, dict[str, Any]]:
     _, found = records(url, "conversations")

@@ -40,6 +40,8 @@ request = urllib.request.Request(
 print(urllib.request.urlopen(request).read().decode())
 """
 
+pytestmark = [pytest.mark.meltano, pytest.mark.postgres]
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
