@@ -1,6 +1,7 @@
 # Meltano, the tap, and the loaders of meltano.yml: to be run without root, with a root file system
 # that is read-only, and with nothing that outlives a run. docs/running.md says how.
-FROM python:3.13-slim
+# The Python that all loaders here are tested with.
+FROM python:3.11-slim
 
 RUN pip install --no-cache-dir 'meltano[s3]>=4' uv
 WORKDIR /drift

@@ -57,9 +57,9 @@ def missing(stream: type[DriftStream]) -> Iterator[str]:
 
 def of_schema(schema: Json, stream: type[DriftStream]) -> Iterator[str]:
     fields = schema.get("properties", {})
-    bookmarked = [stream.replication_key] if isinstance(stream.replication_key, str) else []
-    for name in (*stream.primary_keys, *bookmarked, "otherFields"):
-        if name not in fields:
+    # Where a stream declares none, it is a property of the SDK's.
+    for name in (*stream.primary_keys, stream.replication_key, "otherFields"):
+        if isinstance(name, str) and name not in fields:
             yield f"no field {name}"
     yield from without_description(schema)
 
