@@ -8,10 +8,8 @@ import email.utils
 import itertools
 import json
 import logging
-import os
 import re
 import socket
-import subprocess
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +18,7 @@ import trustme
 from werkzeug.wrappers import Response
 
 from tap_drift.tap import TapDrift
+from tests.processes import run_command
 from tests.sandbox import TOKEN
 from tests.sandbox.account import PERSONAL
 from tests.sandbox.expected import as_time, expected
@@ -876,14 +875,7 @@ def all_that_is_printed(run: Run, folder: Path, **config: Any) -> str:
     """Run at DEBUG; all that was printed but for the records."""
     config = {"page_size": 2, "max_retries": 1, "request_timeout": 1} | config
     command = tap_command(folder, settings(run.drift, **config), None, run.catalog)
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env=os.environ | {"TAP_DRIFT_LOGLEVEL": "DEBUG"},
-    )
+    done = run_command(command, {"TAP_DRIFT_LOGLEVEL": "DEBUG"})
     run.load(Output(list(lines(done.stdout)), done.stderr, done.returncode))
     assert PERSONAL in done.stdout
     assert "| DEBUG" in done.stderr
