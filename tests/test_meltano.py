@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-import pytest
 from ruamel.yaml import YAML
 
 from tests.meltano import PROJECT, meltano
@@ -22,6 +21,8 @@ from tests.tap import upserted, wait_until
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
+
+    import pytest
 
     from tests.sandbox import Sandbox
 
