@@ -134,8 +134,7 @@ class HandingOnStream(ActivatingStream):
 class DriftStream(HandingOnStream):
     """A stream of Drift's REST API.
 
-    A subclass declares `path`, `records_jsonpath` and `scope`; rows leave it shaped as its schema
-    says.
+    A subclass declares `path`, `records_jsonpath` and `scope`; rows are shaped as its schema says.
     """
 
     primary_keys: tuple[str, ...] = ("id",)
@@ -143,10 +142,8 @@ class DriftStream(HandingOnStream):
     selected_by_default = False
 
     scope: str
-    """The scope that a token needs for this stream (Drift's page on authentication)."""
-
-    costs: ClassVar[str] = "1"
-    """How many requests it takes to read all of it, in words, for the table of streams."""
+    costs = "1"
+    """What a token needs (Drift's page on authentication); the requests for all of it, in words."""
 
     pagination: ClassVar[Form | None] = None
     """Where an answer says that it goes on; `None` if Drift answers with all at once."""

@@ -46,7 +46,7 @@ def with_more_than_documented(drift: Sandbox, request: Request) -> Response:
     return as_json(body)
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="session", autouse=True)  # tests of a module need not follow one another
 def drift() -> Iterator[None]:
     DRIFT.fault = with_more_than_documented
     with DRIFT:
