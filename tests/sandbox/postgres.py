@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import logging
+import os
 import subprocess
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 with warnings.catch_warnings():
@@ -39,6 +41,14 @@ def postgres(folder: Path) -> Iterator[str]:
         yield server.get_uri()
     finally:
         server.cleanup()
+
+
+def client(url: str) -> dict[str, str]:
+    """Variables by which `psql`, which comes with it, finds the server."""
+    given = conninfo_to_dict(url)
+    names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
+    found = {name: str(given[part]) for part, name in names.items() if part in given}
+    return found | {"PATH": f"{os.environ['PATH']}{os.pathsep}{POSTGRES_BIN_PATH}"}
 
 
 def records(url: str, table: str) -> tuple[str | None, list[dict[str, Any]]]:
