@@ -30,6 +30,7 @@ SEASONS = (90, 105, 115, 105, 95, 90, 70, 55, 105, 120, 130, 60)
 PLAYBOOKS = {63_001: 40, 63_002: 22, 63_003: 18, 63_004: 12, 63_005: 8}
 """How often each playbook begins a conversation."""
 
+MONTH = 30 * DAY + 10 * HOUR + 30 * MINUTE
 OPENS, CLOSES = 8 * HOUR, 18 * HOUR
 
 
@@ -77,16 +78,17 @@ def story(seed: int, id_: int, began: int) -> Story:
     outcome = chance.random()
     if outcome < 0.2:
         return _by_a_bot(chance, topic, playbook, lines)
-    lines.append(
-        Line(at + 2 * SECOND, _bot(at), "handover" if opening(at) == at else "later"),
-    )
-    if outcome < 0.32:  # nobody answers
-        if chance.random() < 0.4:
-            at += chance.randint(5, 600) * MINUTE
-            lines.append(Line(at, CONTACT, "reply"))
-        status = "closed" if chance.random() < 0.6 else "open"
-        return Story(topic, playbook, lines, status, at + 7 * DAY)
-    return _by_people(chance, topic, playbook, lines)
+    if outcome > 0.26:
+        occasion = "handover" if opening(at) == at else "later"
+        lines.append(Line(at + 2 * SECOND, _bot(at), occasion))
+    if outcome > 0.32:
+        return _by_people(chance, topic, playbook, lines)
+    # Nobody answers, in half the cases not even a bot.
+    if chance.random() < 0.4:
+        at += chance.randint(5, 600) * MINUTE
+        lines.append(Line(at, CONTACT, "reply"))
+    status = "closed" if chance.random() < 0.6 else "open"
+    return Story(topic, playbook, lines, status, at + 7 * DAY)
 
 
 def opening(at: int) -> int:
@@ -115,7 +117,7 @@ def _by_a_bot(chance: random.Random, topic: str, playbook: int | None, lines: li
 def _by_people(chance: random.Random, topic: str, playbook: int | None, lines: list[Line]) -> Story:
     agent = chance.choices(list(LOADS), list(LOADS.values()))[0]
     # The busier the season, the longer the wait.
-    wait = WAITS[agent] * SEASONS[lines[-1].at // (30 * DAY + 10 * HOUR) % 12] / 100
+    wait = WAITS[agent] * SEASONS[lines[-1].at // MONTH % 12] / 100
     at = opening(lines[-1].at) + int((0.5 + chance.expovariate(1 / wait)) * MINUTE)
     lines.append(Line(at, agent, "answer"))
     # Most conversations are short, some take several pages of 50 messages.
