@@ -55,7 +55,9 @@ class LifelikeAccount(Talks, Account):
     def begin(self, status: str | None = None, milliseconds: int | None = None) -> int:
         self.pass_time(milliseconds)
         id_ = self._begin(self.now)
-        self.conversations[id_]["status"] = status or self.conversations[id_]["status"]
+        if status:
+            self.conversations[id_]["status"] = status
+            self._posted[id_] = []
         self._listings.clear()
         return id_
 
@@ -64,13 +66,14 @@ class LifelikeAccount(Talks, Account):
         self.pass_time(milliseconds)
         row = self.conversations[id_] | {"updatedAt": self.now, "status": status or "open"}
         self.conversations[id_] = row
+        posted = self._posted.setdefault(id_, [])  # from here on its story does not go on
         if not status:
             lines = self._lines(id_)
             colleague = next((line.author for line in lines[::-1] if line.author in LOADS), 501)
             line = Line(self.now, CONTACT, "reply")
             if lines[-1].author == CONTACT:
                 line = Line(self.now, colleague, "more")
-            self._posted.setdefault(id_, []).append(line)
+            posted.append(line)
             self.messages_in[id_] += 1
         self._listings.clear()
 
