@@ -90,7 +90,7 @@ def test_the_main_job_as_the_readme_has_it(run: Run) -> None:
     table = lines.index(next(line for line in lines if line.startswith("Conversations by month")))
     assert table + sum(line.startswith(("Look", "  uv", "The SQL")) for line in lines) < 25
     assert len(lines) < 45
-    assert max(map(len, lines)) <= 80 or max(lines, key=len).startswith("sandbox: meltano")
+    assert max(len(line) for line in lines[table:] if not line.startswith("  uv")) <= 80
     months = re.findall(r"(20\d\d-\d\d) +\S+ +([\d,]+) +\d+ (?:min|h)", done.stdout)
     assert sorted(month for month, _ in months)[::23] == ["2024-10", "2026-09"]
     assert sum(int(number) for _, number in months) == 1000
@@ -100,7 +100,7 @@ def test_the_main_job_as_the_readme_has_it(run: Run) -> None:
     (look,) = re.findall(r"^  uv run python -m tests.sandbox (psql .+)$", done.stdout, re.MULTILINE)
 
     done = run(*shlex.split(look))
-    assert "山本 葵" in done.stdout
+    assert "(5 rows)" in done.stdout
     assert "sandbox" not in done.stdout + done.stderr
 
     done = run(*MAIN_JOB)  # the account has moved on

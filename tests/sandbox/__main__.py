@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 PROJECT = Path(__file__).parents[2]
+ACCOUNT = "lifelike.json"
 SECONDS_TO_END = 10
 
 
@@ -34,10 +35,10 @@ def main() -> int:
     arguments = _arguments()
     folder: Path = arguments.folder.resolve()
     signal.signal(signal.SIGTERM, _end)
-    if arguments.fresh:
-        shutil.rmtree(folder, ignore_errors=True)
+    if arguments.fresh or not (folder / ACCOUNT).exists():
+        _forget(folder)
     (folder / "output").mkdir(parents=True, exist_ok=True)
-    account = _account(folder / "lifelike.json", arguments.conversations)
+    account = _account(folder / ACCOUNT, arguments.conversations)
 
     with (
         Sandbox(
@@ -60,14 +61,23 @@ def main() -> int:
             quiet = not arguments.verbose and arguments.command[:2] == ["meltano", "run"]
             log = folder / "meltano.log" if quiet else None
             if log:
+                shown = log.relative_to(PROJECT) if log.is_relative_to(PROJECT) else log
                 print(f"sandbox: a Drift account with {len(account.conversations):,} conversations")
-                print(f"sandbox: {' '.join(arguments.command)} (its log: {log})", flush=True)
+                print(f"sandbox: {' '.join(arguments.command)} (its log: {shown})", flush=True)
             code = _run(arguments.command, os.environ | client(url) | settings, log)
         finally:
             if drift.requests:  # who has seen nothing of it need not miss what changed
-                account.save(folder / "lifelike.json")
+                account.save(folder / ACCOUNT)
         report(drift, url, folder / "output", arguments.command)
         return code
+
+
+def _forget(folder: Path) -> None:
+    """Remove what belongs to an account that is no more; nothing else, whatever folder it is."""
+    for name in ("postgres", "output"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (ACCOUNT, "meltano.db", "meltano.log"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _account(saved: Path, conversations: int | None) -> LifelikeAccount:

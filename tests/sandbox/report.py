@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).parents[2]
 WIDEST = 80
 HOW_TO_LOOK = """
-Look at the rows yourself (without a command after psql: as long as you like):
-  uv run python -m tests.sandbox psql -c 'select * from drift.users'
+Look at the rows yourself (psql without -c opens a session):
+  uv run python -m tests.sandbox psql -c 'select "createdAt", body from drift.messages limit 5'
 The SQL of this picture is in tests/sandbox/picture.py."""
 
 
