@@ -121,9 +121,6 @@ def test_the_main_job_as_the_readme_has_it(run: Run) -> None:
     assert streams["conversations"][2].startswith("NOT the same: 11 missing, ")
     assert re.search(r"^Acme Bot +-+ +\d+", done.stdout, re.MULTILINE)
 
-    done = run("--fresh", "--conversations", "3", sys.executable, "-c", SHOW)
-    assert len(json.loads(done.stdout.splitlines()[0])["data"]) == 3
-
 
 def test_every_stream_is_compared_with_the_files_of_target_jsonl(run: Run, tmp_path: Path) -> None:
     (catalog := tmp_path / "catalog.json").write_text(json.dumps(selecting(*KEYS)))
@@ -134,38 +131,36 @@ def test_every_stream_is_compared_with_the_files_of_target_jsonl(run: Run, tmp_p
         f"tap-drift --config=ENV --catalog {catalog} | "
         f"uv tool run --quiet --from target-jsonl==0.1.4 target-jsonl --config {target}"
     )
-    for _ in range(2):  # the second time, the files have both
-        done = run("--conversations", "60", "sh", "-c", pipe)
+    for options in (["--conversations", "60"], []):  # the second time, the files have both
+        done = run(*options, "sh", "-c", pipe)
         streams = compared(done.stdout)
         assert streams.keys() == KEYS.keys(), done.stderr
         assert {said for *_, said in streams.values()} == {"the same"}
         assert streams["attachments"][0]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "shown"), [([], "0", False), ([], "5", True), (["--verbose"], "0", True)]
-)
-def test_the_log_is_shown_where_it_is_wanted(
-    run: Run, tmp_path: Path, arguments: list[str], code: str, *, shown: bool
-) -> None:
+def test_the_log_is_shown_where_it_is_wanted(run: Run, tmp_path: Path) -> None:
     (meltano := tmp_path / "meltano").write_text(MELTANO)
     meltano.chmod(0o700)
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-    done = run("--conversations", "1", *arguments, "meltano", "run", PATH=path, TEST_CODE=code)
-    assert done.returncode == int(code)
-    assert ("logged" in done.stderr.splitlines()) == shown
+    for options, code, shown in (("", 0, False), ("", 5, True), ("--verbose", 0, True)):
+        done = run(*options.split(), "meltano", "run", PATH=path, TEST_CODE=str(code))
+        assert done.returncode == code
+        assert ("logged" in done.stderr.splitlines()) == shown
 
 
 def test_it_speaks_the_form_of_the_list_that_is_asked_for(run: Run) -> None:
-    forms: list[tuple[list[str], set[str]]] = [
-        ([], {"pagination", "links"}),
-        (["--list", "next"], {"pagination"}),
-        (["--list", "links"], {"links"}),
-        (["--list", "blank"], set()),
-    ]
-    for form, keys in forms:
-        done = run(*form, "--conversations", "11", sys.executable, "-c", SHOW)
+    for options, keys in (
+        ("--conversations 11", {"pagination", "links"}),
+        ("--list next", {"pagination"}),
+        ("--list links", {"links"}),
+        ("--list blank", set[str]()),
+    ):
+        done = run(*options.split(), sys.executable, "-c", SHOW)
         assert json.loads(done.stdout.splitlines()[0]).keys() == {"data"} | keys
+
+    done = run("--fresh", "--conversations", "3", sys.executable, "-c", SHOW)
+    assert len(json.loads(done.stdout.splitlines()[0])["data"]) == 3
 
 
 def test_it_names_a_command_that_is_not_there(run: Run) -> None:
