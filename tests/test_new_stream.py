@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from tap_drift import streams
 from tap_drift.stream import DriftStream
@@ -89,9 +90,9 @@ def of_documents(stream: type[DriftStream], name: str) -> Iterator[str]:
     for path in (README, STREAM_TABLES):
         if f"{code(name)}" not in path.read_text("utf-8"):
             yield f"{path.relative_to(PROJECT)}: no row of {name}: {WRITE}"
-    for path in (DEFINITION, MELTANO):
-        selects = f"- {name}.*\n" in path.read_text("utf-8")
-        if selects != stream.selected_by_default:
+    (tap,) = YAML().load(MELTANO)["plugins"]["extractors"]
+    for path, plugin in ((DEFINITION, YAML().load(DEFINITION)), (MELTANO, tap)):
+        if (f"{name}.*" in plugin["select"]) != stream.selected_by_default:
             yield f"{path.relative_to(PROJECT)}: `select` is not what is selected: {WRITE}"
     if name not in CHANGELOG.read_text("utf-8"):
         yield f"{CHANGELOG.relative_to(PROJECT)}: does not name {name}"
