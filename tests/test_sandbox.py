@@ -145,10 +145,10 @@ def test_the_log_is_shown_where_it_is_wanted(run: Run, tmp_path: Path) -> None:
     (meltano := tmp_path / "meltano").write_text(MELTANO)
     meltano.chmod(0o700)
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-    for options, code, shown in (("", 0, False), ("", 5, True), ("--verbose", 0, True)):
+    for options, code, logs in (("", 0, False), ("", 5, True), ("--verbose", 0, True)):
         done = run(*options.split(), "meltano", "run", PATH=path, TEST_CODE=str(code))
         assert done.returncode == code
-        assert ("logged" in done.stderr.splitlines()) == shown
+        assert ("logged" in done.stderr.splitlines()) == logs
 
 
 def test_it_speaks_the_form_of_the_list_that_is_asked_for(run: Run) -> None:
