@@ -16,7 +16,7 @@ from tap_drift.owed import Ledger
 from tap_drift.values import integer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from multiprocessing.pool import AsyncResult
 
     from tap_drift.bookmark import Bookmark, Time
@@ -75,6 +75,8 @@ class ItemsStream(NewestFirstStream):
         self._ledger = Ledger()
         self._waiting: deque[Waiting] = deque()
         self._gone = 0
+        self.on_read: Callable[[int, Time | None, int | None], object] | None = None
+        """Who is told what was read: an id, its version, and how many items (`None`: gone)."""
 
     @override
     def begin(self) -> Bookmark:
@@ -174,6 +176,8 @@ class ItemsStream(NewestFirstStream):
             raise DriftError(msg)
         self._gone += items is None
         self._ledger.was_read(id_)
+        if self.on_read:
+            self.on_read(id_, version, None if items is None else len(items))
 
     def _items(self, id_: int, **how: Any) -> Items | None:
         """Ask for items.
