@@ -73,7 +73,11 @@ def newest(folder: Path, stream: str) -> dict[Any, Json]:
 
 def holds(folder: Path, account: Account) -> None:
     for stream in set(STREAMS) - FORGOTTEN:
-        assert newest(folder, stream) == expected(account, stream), stream
+        held, all_ = newest(folder, stream), expected(account, stream)
+        if stream == "contacts":  # a run that goes on meets them with an older conversation
+            for contact in [*held.values(), *all_.values()]:
+                contact.pop("conversationUpdatedAt")
+        assert held == all_, stream
 
 
 def sums_agree(folder: Path) -> bool:
