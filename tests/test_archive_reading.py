@@ -1,0 +1,179 @@
+"""Something to read and to query: made from the files alone, and harmless."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import sqlite3
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tap_drift.archive.pages import clean
+from tap_drift.archive.sqlite import safe_name
+from tests.sandbox import Account, Sandbox
+from tests.test_archive import arguments, call
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    '<img src="https://tracker.example/pixel.png">',
+    '<a href="javascript:alert(1)">click</a>',
+    '<a href="java\nscript:alert(1)" onclick="alert(1)">click</a>',
+    "</div></article></body><h1>unclosed <b>",
+    '<style>body{background:url("https://tracker.example/x")}</style>',
+    '<iframe src="https://tracker.example"></iframe><svg/onload=alert(1)>',
+    '<form action="https://tracker.example"><input name=password></form>',
+    "<p style='background:url(https://tracker.example/x)'>text</p>",
+    '<meta http-equiv=refresh content="0;url=//tracker.example"><base href="//tracker.example">',
+    "<!--",
+    "<![CDATA[<script>alert(1)</script>]]>",
+    "<table><script>alert(1)</script>",
+]
+
+
+class Reader(HTMLParser):
+    """Notes what a browser would load or run, and which elements stand in a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.links: list[str] = []
+        self.runs: list[str] = []
+        self.policy = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if ("http-equiv", "Content-Security-Policy") in attrs:
+            self.policy = str(dict(attrs)["content"])
+        for name, value in attrs:
+            if name in {"src", "srcset", "action", "style", "background", "poster", "data"}:
+                self.loads.append(f"{tag} {name}={value}")
+            if name.startswith("on"):
+                self.runs.append(f"{tag} {name}={value}")
+            if name == "href":
+                self.links.append(value or "")
+
+
+class HostileAccount(Account):
+    def messages(self, id_: int) -> list[dict[str, Any]]:
+        return [
+            message | {"body": HOSTILE[number % len(HOSTILE)]}
+            for number, message in enumerate(super().messages(id_))
+        ]
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Account]:
+    folder = tmp_path_factory.mktemp("read") / "archive"
+    account = HostileAccount(60)
+    for contact in {row["contactId"] for row in account.conversations.values()}:
+        account.contact_names[contact] = f"<script>alert({contact})</script>"
+    with Sandbox(account) as drift:
+        result = call(*arguments(drift, folder))
+    assert result.exit_code == 0, result.output
+    return folder, account
+
+
+def pages(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (folder / "pages").glob("*.html")}
+
+
+def test_every_conversation_stands_on_a_page(read: tuple[Path, Account]) -> None:
+    folder, account = read
+    text = "".join(pages(folder).values())
+    for id_, number in account.messages_in.items():
+        assert text.count(f'id="c{id_}"') == 1, number
+    assert text.count('<div class="message') == sum(account.messages_in.values())
+    assert text.count("No messages.") == list(account.messages_in.values()).count(0)
+
+
+def test_links_lead_somewhere(read: tuple[Path, Account]) -> None:
+    folder, _ = read
+    found = pages(folder)
+    for name, text in found.items():
+        reader = Reader()
+        reader.feed(text)
+        for link in reader.links:
+            if not link.startswith(("http", "mailto:")):
+                page, _, anchor = link.partition("#")
+                assert (folder / "pages" / page).is_file(), (name, link)
+                assert not anchor or f'id="{anchor}"' in found[page]
+
+
+def test_hostile_bodies_do_nothing(read: tuple[Path, Account]) -> None:
+    folder, _ = read
+    for name, text in pages(folder).items():
+        reader = Reader()
+        reader.feed(text)
+        assert (reader.loads, reader.runs) == ([], []), name
+        assert [tag for tag in reader.tags if tag in {"script", "style"}] == ["style", "script"]
+        assert reader.tags.count("body") == reader.tags.count("h1") - text.count("<h1>unclosed")
+        assert not {"img", "iframe", "svg", "base", "form"} & set(reader.tags)
+        assert all(not link.lower().startswith("java") for link in reader.links)
+        assert reader.policy.startswith("default-src 'none'; ")
+        for kind in ("script", "style"):
+            own = re.search(f"<{kind}>(.*?)</{kind}>", text, re.DOTALL)
+            assert own
+            sha256 = hashlib.sha256(own[1].encode()).digest()
+            assert f"{kind}-src 'sha256-{base64.b64encode(sha256).decode()}'" in reader.policy
+
+
+@pytest.mark.parametrize("body", HOSTILE)
+def test_what_is_left_of_a_hostile_body(body: str) -> None:
+    left = clean(body)
+    assert "alert" not in left or left == clean(left)
+    assert "tracker" not in left
+    assert left.count("<div") == left.count("</div")
+
+
+@pytest.mark.parametrize(
+    ("given", "safe"),
+    [
+        ("../../etc/passwd", "1-0-etc_passwd.bin"),
+        ("CON", "1-0-CON.bin"),
+        ("a.pdf", "1-0-a.pdf"),
+        ("page.HTML", "1-0-page.HTML.bin"),
+        ("x.svg", "1-0-x.svg.bin"),
+        ("..", "1-0-.bin"),
+        ("C:\\a\\b.txt", "1-0-C_a_b.txt"),
+        ("a\0b\n.png", "1-0-a_b_.png"),
+        (None, "1-0-file.bin"),
+    ],
+)
+def test_safe_names_of_files(given: str | None, safe: str) -> None:
+    assert safe_name({"messageId": 1, "position": 0, "fileName": given}) == safe
+
+
+def test_the_database_holds_the_newest_row_of_each_key(read: tuple[Path, Account]) -> None:
+    folder, account = read
+    with sqlite3.connect(folder / "archive.sqlite") as database:
+        query = "select id, status, contactId from conversations"
+        assert {row[0]: row[1:] for row in database.execute(query)} == {
+            row["id"]: (row["status"], row["contactId"]) for row in account.conversations.values()
+        }
+        found = database.execute(
+            "select count(*) from messages_fts where messages_fts match 'unclosed'"
+        )
+        number = sum(
+            message["body"] == HOSTILE[5]
+            for id_ in account.conversations
+            for message in account.messages(id_)
+        )
+        assert found.fetchone() == (number,)
+        assert number > 0
+    database.close()
+
+
+def test_it_can_be_made_again_and_the_archive_stays_whole(read: tuple[Path, Account]) -> None:
+    folder, _ = read
+    before = pages(folder)
+    assert call(str(folder), "--read").exit_code == 0
+    assert pages(folder) == before
+    assert call(str(folder), "--check").exit_code == 0
