@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import base64
+import collections
+import contextlib
 import hashlib
 import re
 import sqlite3
+import statistics
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tap_drift.archive.copying import all_streams
 from tap_drift.archive.pages import clean
 from tap_drift.archive.sqlite import safe_name
 from tests.sandbox import Account, Sandbox
+from tests.sandbox.expected import as_time
+from tests.sandbox.items import DAY
 from tests.test_archive import arguments, call
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -177,3 +181,93 @@ def test_it_can_be_made_again_and_the_archive_stays_whole(read: tuple[Path, Acco
     assert call(str(folder), "--read").exit_code == 0
     assert pages(folder) == before
     assert call(str(folder), "--check").exit_code == 0
+
+
+# First questions
+
+QUESTIONS = Path(__file__).parents[1] / "docs" / "questions"
+
+
+def ask(folder: Path, number: int) -> list[tuple[Any, ...]]:
+    (file,) = QUESTIONS.glob(f"{number}-*.sql")
+    with contextlib.closing(sqlite3.connect(folder / "archive.sqlite")) as database:
+        return database.execute(file.read_text()).fetchall()
+
+
+def replies(account: Account, *, by_bot: bool) -> dict[str, list[float]]:
+    """How long each conversation waited for its first reply, in seconds, by month."""
+    waited = collections.defaultdict(list)
+    for id_, row in account.conversations.items():
+        times = [
+            message["createdAt"]
+            for message in account.messages(id_)
+            if message["author"]["type"] == "user"
+            and message["author"]["bot"] is by_bot
+            and message["type"] != "private_note"
+        ]
+        if times:
+            month = as_time(row["createdAt"])[:7]
+            waited[month].append((min(times) - row["createdAt"]) / 1000)
+    return waited
+
+
+def test_conversations_by_month_and_status(read: tuple[Path, Account]) -> None:
+    folder, account = read
+    counts = collections.Counter(
+        (as_time(row["createdAt"])[:7], row["status"]) for row in account.conversations.values()
+    )
+    assert ask(folder, 1) == [(*of, number) for of, number in sorted(counts.items())]
+
+
+def test_time_to_the_first_reply(read: tuple[Path, Account]) -> None:
+    folder, account = read
+    expected = [
+        (month, who, len(waited), statistics.median(waited))
+        for who, by_bot in (("bot", True), ("human", False))
+        for month, waited in replies(account, by_bot=by_bot).items()
+    ]
+    assert len(expected) > 1
+    assert ask(folder, 2) == sorted(expected)
+
+
+def test_who_answers(read: tuple[Path, Account]) -> None:
+    folder, account = read
+    names = {user["id"]: (user["name"], int(user["bot"])) for user in account.users()}
+    written = collections.defaultdict(list)
+    for id_ in account.conversations:
+        for message in account.messages(id_):
+            if message["author"]["type"] == "user":
+                written[message["author"]["id"]].append(id_)
+    assert ask(folder, 3) == [
+        (id_, *names[id_], len(of), len(set(of))) for id_, of in sorted(written.items())
+    ]
+
+
+@pytest.mark.skipif("booked_meetings" not in all_streams(), reason="has no such stream yet")
+def test_playbooks_and_landing_pages(read: tuple[Path, Account]) -> None:
+    folder, account = read
+    since = account.now - 30 * DAY
+    meetings = collections.Counter(
+        row["conversationId"] for row in account.meetings() if row["slotStart"] >= since
+    )
+    found: dict[Any, list[int]] = collections.defaultdict(lambda: [0, 0])
+    for id_ in account.conversations:
+        of = found[account.detail(id_).get("relatedPlaybookId")]
+        of[0] += 1
+        of[1] += meetings[id_]
+    asked = {row[0]: list(row[3:]) for row in ask(folder, 4)}
+    assert asked == found
+    pages = {row[0]: sorted((row[2] or "").split()) for row in ask(folder, 4)}
+    for id_, urls in pages.items():
+        assert urls == sorted(
+            row["landingPageUrl"] for row in account.landing_pages() if row["playbookId"] == id_
+        )
+
+
+def test_what_is_missing(read: tuple[Path, Account]) -> None:
+    folder, account = read
+    assert [row for row in ask(folder, 5) if row[0] == "messages"] == [
+        ("messages", id_, "empty")
+        for id_, number in sorted(account.messages_in.items())
+        if not number
+    ]

@@ -57,13 +57,14 @@ def make(folder: Folder) -> Path:
             table.insert_all(rows, replace=True, pk=tuple(entry["key_properties"]))
             if name in SEARCHABLE:
                 table.enable_fts([SEARCHABLE[name]])
-        for name in ("messages", "attachments"):
-            if database.table(name).exists():
-                database.table(name).create_index(["conversationId"])
+            if "conversationId" in columns:
+                table.create_index(["conversationId"])
         database.table("conversations").create_index(["contactId"])
         asked = {"stream": str, "id": int, "conversationUpdatedAt": str, "rows": int}
         table = database.table(ASKED).create(asked, pk=("stream", "id"))
         table.insert_all(folder.rows(ASKED), replace=True, pk=("stream", "id"))
+        table = database.table("owed").create({"stream": str, "id": int}, pk=("stream", "id"))
+        table.insert_all(_owed(folder))
     aside.replace(path)
     return path
 
@@ -102,6 +103,12 @@ def _columns(name: str, schema: Row) -> dict[str, type]:
         columns.pop("content", None)
         columns["file"] = str
     return columns
+
+
+def _owed(folder: Folder) -> Iterator[Row]:
+    for name, bookmark in (folder.contents.state.get("bookmarks") or {}).items():
+        for owed in bookmark.get("owed") or ():
+            yield {"stream": name, "id": owed["id"]}
 
 
 def _rows(folder: Folder, name: str) -> Iterator[Row]:
