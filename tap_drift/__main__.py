@@ -1,5 +1,31 @@
-"""`python -m tap_drift` is `tap-drift`."""
+"""`tap-drift`, and `python -m tap_drift`."""
 
-from tap_drift.tap import TapDrift
+from __future__ import annotations
 
-TapDrift.cli()
+import signal
+import sys
+
+from tap_drift import signals
+
+
+def main() -> None:
+    """Run the tap from the command line, and end in order from the first moment on.
+
+    Raises:
+        SystemExit: Always, with the exit code.
+    """
+    signals.handle(signals.end_at_once)
+    if sys.stdout is None:  # a shell's `>&-`
+        sys.exit("The output can't be written: stdout is closed.")
+    # The imports take most of a second, in which a signal is not to end in a traceback.
+    from tap_drift.tap import TapDrift  # noqa: PLC0415
+
+    try:
+        TapDrift.cli()
+    finally:
+        # Python sets handlers of its own to the default before it ends, which would kill.
+        signals.handle(signal.SIG_IGN)
+
+
+if __name__ == "__main__":
+    main()

@@ -19,6 +19,9 @@ NEXT, TOKEN = "next=", "page_token="
 place in the order."""
 
 
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
 class Time(str):
     """A time in the one form that it leaves the tap in, so that times compare as strings do."""
 
@@ -34,6 +37,11 @@ class Time(str):
             ValueError: It is no time.
         """
         return super().__new__(cls, rfc3339(value))
+
+    @property
+    def milliseconds(self) -> int:
+        """Milliseconds since 1970."""
+        return (dt.datetime.fromisoformat(self) - _EPOCH) // dt.timedelta(milliseconds=1)
 
     def shifted(self, seconds: float) -> Time:
         """Say what time it is so many seconds later; calendars have a first and a last moment."""
@@ -140,7 +148,10 @@ class Bookmark(msgspec.Struct, frozen=True):
         value, walk = self.replication_key_value, self.walk
         if not walk.is_under_way or self.covers.statuses != asked.statuses:
             walk = Walk()
-        if value and not self.covers.includes(asked):
+        asks_for_more, floor = not self.covers.includes(asked), self.floor()
+        if asks_for_more and floor and walk.updatedAt and walk.updatedAt < floor:
+            walk = Walk()  # the last rows that it read were below the floor, and not written
+        if value and asks_for_more:
             why = f"starting over, because the bookmark covers less ({self.covers})"
             why += f" than this run asks for ({asked})"
             value = None

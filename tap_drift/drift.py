@@ -27,6 +27,7 @@ from tap_drift.errors import (
     ClosedMeanwhileError,
     DriftError,
     Help,
+    TooLargeError,
     causes_of,
     complaint_in,
     elsewhere,
@@ -138,7 +139,8 @@ class Drift:
         json: bool = True,
         largest: int = LARGEST,
         whole: bool = True,
-        observe: Callable[[int | None, float], None] | None = None,
+        limiter: Any = None,
+        observe: Callable[[int | None, float], object] = lambda *_: None,
     ) -> Answer:
         """Ask Drift for one thing, again and again if need be.
 
@@ -152,19 +154,19 @@ class Drift:
             json: Whether a good answer has to be JSON.
             largest: Bytes that the answer has at the most, unpacked.
             whole: Whether `request_timeout` bounds all of it, not only the time without a byte.
+            limiter: What bounds such requests besides `requests_per_minute`; see `limiter`.
             observe: Given the status (`None` if there was no answer) and the seconds of each try.
 
         Returns:
             The answer.
 
         Raises:
-            DriftError: Drift refused, or could not be reached, or could not answer, and the
-                retries are used up.
+            DriftError: There was no good answer, and the retries are used up.
         """
         asked = _Asked(scope, json, largest, whole)
         patience = _Patience(self._max_retries if retries is None else retries)
         while True:
-            self._turns.take(stop)
+            self._turns.take(stop, limiter)
             started = time.monotonic()
             status: int | None = None
             try:
@@ -178,8 +180,7 @@ class Drift:
                     self._turns.pause(wait)
                 warn(f"{error} Trying again in {wait:.1f} s ({count}).")
             finally:
-                if observe:
-                    observe(status, time.monotonic() - started)
+                observe(status, time.monotonic() - started)
             time.sleep(wait)
 
     def _try(self, request: requests.PreparedRequest, asked: _Asked) -> Answer:
@@ -209,8 +210,19 @@ class Drift:
             else:
                 return self._answer(response, content, asked)
         way = " (through a proxy)" if environment["proxies"] else ""
-        told, help_ = explained(causes, f"{urlsplit(str(request.url)).hostname}{way}", limits)
-        raise DriftError(self._line(f"{what(request)}: {told}"), help=help_)
+        told, help_ = explained(
+            causes,
+            f"{urlsplit(str(request.url)).hostname}{way}",
+            seconds=limits.seconds,
+            largest=limits.largest,
+            received=limits.received,
+        )
+        is_too_large = any(isinstance(cause, TooLargeError) for cause in causes)
+        if is_too_large and not asked.json:  # a file is as large as it is, whenever it is asked for
+            help_ = Help.NOTHING
+        raise DriftError(
+            self._line(f"{what(request)}: {told}"), help=help_, is_too_large=is_too_large
+        )
 
     def _answer(self, response: requests.Response, content: bytes, asked: _Asked) -> Answer:
         """Tell a good answer from an error.
@@ -273,30 +285,32 @@ class Drift:
         return self._token.sub("***", " ".join(printable.split()))
 
 
+def limiter(requests: int, seconds: float) -> Any:
+    """Make what lets no more than so many requests start in so many seconds."""
+    from pyrate_limiter import Limiter, Rate  # noqa: PLC0415  (few runs need it)
+
+    return Limiter(Rate(requests, math.ceil(seconds * 1000)), buffer_ms=0)
+
+
 class _Turns:
     """When a request may start, whichever worker asks."""
 
     def __init__(self, requests_per_minute: int | None) -> None:
         self._go_on_at = 0.0
-        self._limiter: Any = None
-        if requests_per_minute:
-            from pyrate_limiter import Limiter, Rate  # noqa: PLC0415  (few runs need it)
-
-            # Evenly spaced, not as many as allowed at once.
-            milliseconds = math.ceil(60_000 / requests_per_minute)
-            self._limiter = Limiter(Rate(1, milliseconds), buffer_ms=0)
+        # Evenly spaced, not as many as allowed at once.
+        self._limiter = limiter(1, 60 / requests_per_minute) if requests_per_minute else None
 
     def pause(self, seconds: float) -> None:
         """Let no request start within the next `seconds`."""
         self._go_on_at = max(self._go_on_at, time.monotonic() + seconds)
 
-    def take(self, stop: Callable[[], bool]) -> None:
-        """Wait until the next request may start."""
+    def take(self, stop: Callable[[], bool], own: Any) -> None:
+        """Wait until the next request may start, by its own limiter as well if it has one."""
         while True:
             while (wait := self._go_on_at - time.monotonic()) > 0:
                 time.sleep(wait)
-            if self._limiter:
-                self._limiter.try_acquire("drift")
+            for each in filter(None, (own, self._limiter)):
+                each.try_acquire("drift")
             if stop():
                 msg = "the stream has failed already."
                 raise DriftError(msg)

@@ -22,8 +22,6 @@ import urllib3.exceptions
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
-    from tap_drift.connections import Limits
-
 
 class Help(enum.Enum):
     """What may help after an error."""
@@ -44,9 +42,10 @@ class DriftError(Exception):
         in_drifts_words: Whether the answer was an error in a shape that Drift documents. Without
             that, a 404 may as well be another server's, or the end of the API.
         wait: Seconds that the answer asks to wait; `None` if it does not.
+        is_too_large: Whether the answer had more bytes than it may.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         message: str,
         *,
@@ -54,12 +53,14 @@ class DriftError(Exception):
         status: int | None = None,
         in_drifts_words: bool = False,
         wait: float | None = None,
+        is_too_large: bool = False,
     ) -> None:
         super().__init__(message)
         self.help = help
         self.status = status
         self.in_drifts_words = in_drifts_words
         self.wait = wait
+        self.is_too_large = is_too_large
 
 
 class TooLargeError(OSError):
@@ -246,7 +247,9 @@ def causes_of(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def explained(causes: list[BaseException], host: str, limits: Limits) -> tuple[str, Help]:
+def explained(
+    causes: list[BaseException], host: str, *, seconds: float, largest: int, received: int
+) -> tuple[str, Help]:
     """Say what went wrong on the way, without the words of others, which may hold secrets."""
     row, cause = next(
         (row, cause)
@@ -256,9 +259,9 @@ def explained(causes: list[BaseException], host: str, limits: Limits) -> tuple[s
     )
     told = row.told.format(
         host=host,
-        seconds=limits.seconds,
-        megabytes=limits.largest / 1e6,
-        whole="whole " if limits.received else "",
+        seconds=seconds,
+        megabytes=largest / 1e6,
+        whole="whole " if received else "",
         kind=type(cause).__name__,
         reason=_reason(causes[causes.index(cause) :]),
     )

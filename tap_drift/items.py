@@ -16,16 +16,21 @@ from tap_drift.owed import Ledger
 from tap_drift.values import integer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from multiprocessing.pool import AsyncResult
+
+    from singer_sdk import Tap
 
     from tap_drift.bookmark import Bookmark, Time
     from tap_drift.drift import Drift
-    from tap_drift.tap import TapDrift
     from tap_drift.walk import Row, Write
     from tap_drift.workers import Workers
 
     Items = list[dict[str, Any]]
+
+
+MOST_ITEMS = 100_000
+"""How many items a conversation may have, since they are held in memory until all are there."""
 
 
 class Asked(NamedTuple):
@@ -70,7 +75,7 @@ class ItemsStream(NewestFirstStream):
 
     asks_ahead = False
 
-    def __init__(self, tap: TapDrift, drift: Drift) -> None:
+    def __init__(self, tap: Tap, drift: Drift) -> None:
         super().__init__(tap, drift)
         self._ledger = Ledger()
         self._waiting: deque[Waiting] = deque()
@@ -98,10 +103,11 @@ class ItemsStream(NewestFirstStream):
             if not self._ledger.is_left_for_last(id_, version)
         ]
         self._waiting.append(Waiting(asked, step))
-        # The workers have something to do until the next page of the list is there.
+        # The workers have something to do until the next page of the list is there. Pages of which
+        # nothing is asked for count too, or they would pile up behind one that takes long.
         while self._waiting and (
             self._waiting[0].is_there
-            or sum(len(page.asked) for page in list(self._waiting)[1:]) >= 2 * pool.number
+            or sum(len(page.asked) or 1 for page in list(self._waiting)[1:]) >= 2 * pool.number
         ):
             yield from self._write_oldest()
 
@@ -116,17 +122,29 @@ class ItemsStream(NewestFirstStream):
         for owed in self._ledger.items:
             try:
                 items = self._items(owed.id, retries=0)
-                yield from self._records_of(items, owed.id, owed.updatedAt)
+                records = self._records_of(items, owed.id, owed.updatedAt)
+                yield from self.progress.counted(records)
             except DriftError as error:
                 if error.status == HTTPStatus.UNAUTHORIZED:
                     raise
                 self.warn(f"{owed.id} still can't be read, and stays owed: {error}")
+                self._ledger.put_off(owed.id)
+                if error.status == HTTPStatus.TOO_MANY_REQUESTS or error.wait:
+                    self.warn("Drift asks to wait. What else is owed is left for the next run.")
+                    break
         self.checkpoint(self.bookmark)
         if self._gone:
             self.warn(f"{self._gone} were gone when their turn came, and are skipped.")
         if news := self._ledger.news:
             self.is_incomplete = True
             self.warn(f"{len(news)} could not be read. The next run asks for them again.")
+
+    @override
+    def all_in_files(self) -> None:
+        # What is owed has to be in STATE even if the stream failed with no file to follow.
+        if self.failed:
+            self._vouch()
+            self._write_state_message()
 
     def wanted(self, id_: int) -> bool:  # noqa: ARG002  (for subclasses that know better)
         """Tell whether to ask for the items of a conversation.
@@ -138,6 +156,21 @@ class ItemsStream(NewestFirstStream):
             Always, here.
         """
         return True
+
+    def read_items(self, id_: int, **how: Any) -> Iterator[Items | None]:
+        """Ask for the items of a conversation, page after page.
+
+        Args:
+            id_: The number that leads to them.
+            **how: What else `Drift.ask` takes.
+
+        Yields:
+            Rows as Drift sent them; `None` where they begin again.
+
+        Raises:
+            DriftError: Drift refuses, or its answers lead nowhere.
+        """
+        yield from self.read_pages(self.item_path.format(id_), self.item_jsonpath, **how)
 
     def _item_id(self, row: Row) -> int | None:
         try:
@@ -155,12 +188,20 @@ class ItemsStream(NewestFirstStream):
             try:
                 yield from self.progress.counted(self._records_of(answer.get(), id_, version))
             except DriftError as error:
-                self._ledger.could_not_be_read(id_, version, error)
-                self.warn(f"{id_} can't be read, and is owed: {error}")
+                self._owe(id_, version, error)
         self.wrote(step)
 
+    def _owe(self, id_: int, version: Time | None, error: DriftError) -> None:
+        try:
+            self._ledger.could_not_be_read(id_, version, error)
+        except DriftError:
+            # What is owed may be said at any time, wherever the walk stands.
+            self.checkpoint(self.bookmark)
+            raise
+        self.warn(f"{id_} can't be read, and is owed: {error}")
+
     def _records_of(
-        self, items: Items | None, id_: int, version: Time | None
+        self, items: Iterable[dict[str, Any]] | None, id_: int, version: Time | None
     ) -> Iterator[dict[str, Any]]:
         """Shape items; their conversation is owed if one of them has no key.
 
@@ -169,7 +210,10 @@ class ItemsStream(NewestFirstStream):
         """
         left_out = self.rows_left_out
         known = {"conversationUpdatedAt": version} if self.versioned and version else {}
-        yield from self.records(item | known for item in items or ())
+        number = 0
+        for record in self.records(item | known for item in items or ()):
+            number += 1
+            yield record
         if self.rows_left_out > left_out:
             self.rows_left_out = left_out
             msg = f"Drift sent one without a usable {' and '.join(self.primary_keys)}."
@@ -177,7 +221,7 @@ class ItemsStream(NewestFirstStream):
         self._gone += items is None
         self._ledger.was_read(id_)
         if self.on_read:
-            self.on_read(id_, version, None if items is None else len(items))
+            self.on_read(id_, version, None if items is None else number)
 
     def _items(self, id_: int, **how: Any) -> Items | None:
         """Ask for items.
@@ -185,12 +229,22 @@ class ItemsStream(NewestFirstStream):
         Returns:
             Rows as Drift sent them; `None` if they are gone.
         """
-        items: Items = []
         try:
-            for rows in self.read_pages(self.item_path.format(id_), self.item_jsonpath, **how):
-                items = [] if rows is None else items + rows
+            return self._all_items(id_, **how)
         except DriftError as error:
             if error.status != HTTPStatus.NOT_FOUND or not error.in_drifts_words:
                 raise
             return None
+
+    def _all_items(self, id_: int, **how: Any) -> Items:
+        items: Items = []
+        for rows in self.read_items(id_, **how):
+            if rows is None:  # they begin again
+                items.clear()
+            else:
+                items += rows
+            if len(items) > MOST_ITEMS:
+                path = self.item_path.format(id_)
+                msg = f"GET {path}: Drift sends more than {MOST_ITEMS:,}, so it may never end."
+                raise DriftError(msg, status=HTTPStatus.OK)
         return items

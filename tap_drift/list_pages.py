@@ -110,7 +110,9 @@ class ListPages:
         if self._early and self._early[0].ask == ask:
             early = self._early.popleft()
             try:
-                return early.answer.get()
+                page = early.answer.get()
+                self._size.was_good()
+                return page  # noqa: TRY300  (only `get` may fail)
             except DriftError:
                 is_strained = True  # it came ahead, so it does not count: ask again
         self._drop()

@@ -8,30 +8,28 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, assert_never
 
-import msgspec
-from singer_sdk.singerlib.catalog import REPLICATION_FULL_TABLE
-
-from tap_drift.bookmark import Bookmark, Covers, Time
+from tap_drift.bookmarked import BookmarkedStream
 from tap_drift.compat import override
 from tap_drift.drift import DriftError
 from tap_drift.list_pages import ListPages
 from tap_drift.progress import Progress
-from tap_drift.stream import DriftStream
 from tap_drift.walk import Ask, NowhereError, Say, Write, read
 from tap_drift.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig
-    from singer_sdk.helpers.types import Context
+    from singer_sdk import Tap
 
+    from tap_drift.bookmark import Bookmark
     from tap_drift.drift import Drift
-    from tap_drift.tap import TapDrift
     from tap_drift.walk import No, Page, Steps
 
+MOST_WALKS = 10
+"""How often a list is read again for what changed meanwhile, to tell what was deleted."""
 
-class NewestFirstStream(DriftStream):
+
+class NewestFirstStream(BookmarkedStream):
     """A stream that is fed by the list of conversations, newest first.
 
     A subclass turns the rows of a page into records; the walk decides which rows those are, when
@@ -46,96 +44,15 @@ class NewestFirstStream(DriftStream):
     asks_ahead = True
     """Whether pages of the list are asked for ahead: not where items take most of the time."""
 
-    def __init__(self, tap: TapDrift, drift: Drift) -> None:
+    def __init__(self, tap: Tap, drift: Drift) -> None:
         super().__init__(tap, drift)
-        self._owner = tap.owner
-        self.bookmark = Bookmark()
         self.progress = Progress()
 
-    # What the SDK would do to the state of a stream (in private hooks, but for the last), and what
-    # the walk does instead.
-
     @override
-    def _increment_stream_state(
-        self, latest_record: Any, *, context: Context | None = None
-    ) -> None:
-        """Do nothing: the newest record comes first, so it is no bookmark."""
-
-    @override
-    def _write_starting_replication_value(self, context: Context | None) -> None:
-        """Do nothing: it would add a key to the state that Meltano never forgets."""
-
-    @override
-    def get_replication_key_signpost(self, context: Context | None = None) -> None:
-        """Return nothing: the bookmark is a time of Drift's, not of this machine's clock."""
-
-    # State
-
-    @property
-    def is_full_table(self) -> bool:
-        """Whether the catalog asks for everything, and for no bookmark."""
-        return self.replication_method == REPLICATION_FULL_TABLE
-
     def begin(self) -> Bookmark:
-        """Hold what the state vouches for against what this run asks for.
-
-        Returns:
-            Where to begin.
-
-        Raises:
-            DriftError: The state is damaged.
-        """
-        statuses, start_date = self.config.get("statuses"), self.config.get("start_date")
-        asked = Covers(
-            tuple(sorted(set(statuses))) if statuses else None,
-            Time(start_date) if start_date else None,
-        )
-        if self.is_full_table:
-            self.stream_state.clear()
-            self.logger.info("%s: reading everything, as the catalog asks for.", self.name)
-            return Bookmark(covers=asked)
-        try:
-            known = Bookmark.from_state(self.stream_state, self.replication_key)
-        except ValueError as error:
-            msg = (
-                f"the state of this stream is damaged ({error}). Restore an older state, or "
-                f"remove bookmarks.{self.name} from it to read the stream from the start."
-            )
-            raise DriftError(msg) from None
-        known, warning = known.belonging_to(self._owner.account(known.covers.account))
-        if warning:
-            self.warn(warning)
-        asked = msgspec.structs.replace(asked, account=known.covers.account)
-        bookmark, why = known.asked_for(asked)
+        bookmark = super().begin()
         self.progress.floor = bookmark.floor(int(self.config["lookback_seconds"]))
-        self.logger.info("%s: %s; floor: %s.", self.name, why, self.progress.floor or "none")
         return bookmark
-
-    def checkpoint(self, bookmark: Bookmark) -> None:
-        """Let STATE say how far the walk is: all records that it vouches for have to be out."""
-        self.bookmark = bookmark
-        if self.get_batch_config(self.config) is None and not self.is_full_table:
-            self._vouch()
-            self._write_state_message()
-
-    def _vouch(self) -> None:
-        """Let the next STATE say what the bookmark says."""
-        if self.bookmark.replication_key:
-            # One assignment, so that a signal in between finds the old state or the new.
-            self.tap_state["bookmarks"][self.name] = self.bookmark.to_state()
-            self.state_manager.is_flushed = False
-
-    @override
-    def get_batches(
-        self, batch_config: BatchConfig, context: Context | None = None
-    ) -> Iterator[tuple[BaseBatchFileEncoding, list[str]]]:
-        """Write files of records; STATE vouches for those that are in a file."""
-        for batch in super().get_batches(batch_config, context):
-            self._vouch()  # the SDK writes the BATCH message, then STATE
-            yield batch
-        if not self.failed:
-            self._vouch()
-            self._write_state_message()
 
     # The walk
 
@@ -158,8 +75,28 @@ class NewestFirstStream(DriftStream):
             steps = read(bookmark, int(self.config["lookback_seconds"]), concurrency)
             yield from self._follow(steps, pages, pool)
             yield from self.write_waiting()
+            yield from self._catch_up(bookmark, pages, pool)
             yield from self.finish()
         self._report()
+
+    def _catch_up(
+        self, before: Bookmark, pages: ListPages, pool: Workers
+    ) -> Iterator[dict[str, Any]]:
+        """Walk again until nothing has changed meanwhile, if what is not read counts as deleted.
+
+        What changes jumps to the head of the list, and may have jumped over the walk.
+        """
+        walks = 0
+        while self._stream_version is not None and self.is_whole:
+            if self.bookmark.replication_key_value == before.replication_key_value:
+                return
+            walks += 1
+            self.is_whole = walks <= MOST_WALKS
+            before = self.bookmark
+            yield from self._follow(read(before), pages, pool)
+            yield from self.write_waiting()
+        if walks:
+            self.warn("the list changes too fast to tell what was deleted: nothing is.")
 
     def wrote(self, step: Write) -> None:
         """Let STATE vouch for a page whose last record is out."""

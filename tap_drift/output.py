@@ -12,6 +12,7 @@ from singer_sdk.contrib.msgspec import MsgSpecWriter
 from singer_sdk.singerlib import RecordMessage, StateMessage
 
 from tap_drift.compat import override
+from tap_drift.signals import SIGNALLED
 
 if TYPE_CHECKING:
     from singer_sdk.singerlib import Message
@@ -21,11 +22,12 @@ logger = logging.getLogger("tap-drift")
 MOST_BYTES_WAITING = 250_000
 """Bytes of records that wait to be written together, more or less."""
 
-SIGNALLED = 128
-"""What shells add to the number of the signal that ended a process."""
-
 BROKEN_PIPE = SIGNALLED + 13
 """The exit code when nobody reads the output any more."""
+
+
+GOES_ON = "The next run goes on from the last STATE that the target confirmed."
+"""What a user is told of a run that did not arrive."""
 
 
 class Writer(MsgSpecWriter):
@@ -53,28 +55,41 @@ class Writer(MsgSpecWriter):
         if not isinstance(message, RecordMessage) or len(self._waiting) > MOST_BYTES_WAITING:
             self.flush()
 
+    def write_document(self, text: str) -> None:
+        """Write what is no message, such as a catalog, in the same way."""
+        self._waiting += f"{text}\n".encode()
+        self.flush()
+
     def flush(self) -> None:
         """Write what waits; leave if nobody reads on, or the run was told to end."""
+        lines = bytes(self._waiting)
         self._writing = True
         try:
-            lines = memoryview(bytes(self._waiting))
             self._waiting.clear()
-            # The SDK's own trusts one write to take all, which it need not if stdout is unbuffered.
-            while lines:
-                lines = lines[sys.stdout.buffer.write(lines) :]
-            sys.stdout.flush()
-        except OSError as error:
-            # Python would complain once more when it closes stdout.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            if isinstance(error, BrokenPipeError):
-                sys.exit(BROKEN_PIPE)
-            logger.error("The output can't be written: %s", error)  # noqa: TRY400
-            sys.exit(1)
+            self._write(lines)
         finally:
             self._writing = False
         if self._exit_code is not None:
             exit_code, self._exit_code = self._exit_code, None
             sys.exit(exit_code)
+
+    def _write(self, lines: bytes) -> None:
+        # The SDK's own trusts one write to take all, which it need not if stdout is unbuffered.
+        rest = memoryview(lines)
+        try:
+            while rest:
+                rest = rest[sys.stdout.buffer.write(rest) :]
+            sys.stdout.flush()
+        except OSError as error:
+            # Python would complain once more when it closes stdout.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if isinstance(error, BrokenPipeError):
+                logger.warning(
+                    "Nobody reads the output any more. %s", GOES_ON if self.last_state else ""
+                )
+                sys.exit(BROKEN_PIPE)
+            logger.error("The output can't be written: %s", error)  # noqa: TRY400
+            sys.exit(1)
 
     def write_last_state(self) -> None:
         """Repeat the last STATE, unless it is the last line: many targets keep no other."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import ipaddress
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 from urllib.parse import urlsplit
 
 import requests
@@ -13,6 +14,12 @@ from singer_sdk import typing as th
 
 from tap_drift.list_pages import STATUS_IDS
 from tap_drift.values import rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+SHORTEST_TOKEN = 8
+"""So many characters a token has at the least."""
 
 SCHEMA: dict[str, Any] = th.PropertiesList(
     th.Property(
@@ -28,8 +35,9 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         th.DateTimeType,
         title="Start date",
         description=(
-            "Conversations that were last updated before this time are not read. ISO 8601 "
-            "with a time zone, such as 2024-01-01T00:00:00Z. Default: everything is read."
+            "Conversations that were last updated before this time are not read. ISO 8601, such as "
+            "2024-01-01 or 2024-01-01T09:00:00+02:00; UTC where it names no time zone. Default: "
+            "everything is read."
         ),
     ),
     th.Property(
@@ -95,6 +103,16 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         ),
     ),
     th.Property(
+        "max_attachment_bytes",
+        th.IntegerType(minimum=1),
+        default=10_000_000,
+        title="Largest attachment",
+        description=(
+            "How many bytes a file may have in attachments; a larger one keeps its row, without "
+            "its content. Up to `concurrency` files of that size are held in memory."
+        ),
+    ),
+    th.Property(
         "user_agent",
         th.StringType,
         default="tap-drift",
@@ -108,38 +126,91 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         title="API URL",
         description="Where Drift's API is. https, except for this machine itself.",
     ),
+    th.Property(  # the SDK has it from 0.55 on
+        "emit_activate_version_messages",
+        th.BooleanType,
+        default=False,
+        title="Emit `ACTIVATE_VERSION` messages",
+        description=(
+            "Tell the target, when a stream was read FULL_TABLE and whole, that rows which did not "
+            "come again are deleted. Never with start_date, statuses or batch_config."
+        ),
+    ),
 ).to_dict()
 
 
-def mistakes(config: dict[str, Any]) -> list[str]:
+def as_meant(config: dict[str, Any]) -> dict[str, Any]:
+    """Take settings as they were meant.
+
+    Args:
+        config: The settings as they were handed over.
+
+    Returns:
+        The settings: what is null is not set, 25.0 is 25 where an integer is due, and a start date
+        is a time in UTC. What can't be read is left as it is.
+    """
+    config = {name: value for name, value in config.items() if value is not None}
+    for name, declared in SCHEMA["properties"].items():
+        value = config.get(name)
+        if "integer" in declared["type"] and isinstance(value, float) and value.is_integer():
+            config[name] = int(value)
+    start_date = config.get("start_date")
+    if isinstance(start_date, str):
+        with contextlib.suppress(ValueError):  # `mistakes` says so
+            config["start_date"] = rfc3339(dt.datetime.fromisoformat(start_date).isoformat())
+    return config
+
+
+def is_token(token: Any) -> TypeGuard[str]:
+    """Tell whether something may be a token; a few letters would be masked in every word."""
+    return isinstance(token, str) and bool(re.fullmatch(f"[!-~]{{{SHORTEST_TOKEN},}}", token))
+
+
+def mistakes(
+    config: Mapping[str, Any], found: Iterable[str] = (), variables: Mapping[str, str] | None = None
+) -> list[str]:
     """Check what JSON Schema can't.
 
     Args:
         config: The settings.
+        found: What JSON Schema says.
+        variables: The variables that settings came from.
 
     Returns:
-        A line for each mistake.
+        A line for each mistake, with the name of the variable, if it came from one.
     """
+    errors = [error for error in found if "'access_token' is a required" not in error]
+    errors += _mistakes(config)
+    for name, variable in (variables or {}).items():
+        errors = [
+            f"{error.rstrip('.')} (the variable {variable})."
+            if re.search(rf"\b{name}\b", error)
+            else error
+            for error in errors
+        ]
+    return errors
+
+
+def _mistakes(config: Mapping[str, Any]) -> list[str]:
     errors = []
     token, start_date, user_agent, api_url = (
         config.get(name) for name in ("access_token", "start_date", "user_agent", "api_url")
     )
-    if isinstance(token, str) and not re.fullmatch("[!-~]+", token):
+    if token is None:
+        errors.append(
+            "access_token is missing. Set it in a file (--config FILE), or in the variable "
+            "TAP_DRIFT_ACCESS_TOKEN (and --config=ENV)."
+        )
+    if isinstance(token, str) and not is_token(token):
         errors.append(
             "access_token is empty, or has a space, a line break or another character that no "
-            "token has. Was it pasted whole?"
+            f"token has, or is shorter than {SHORTEST_TOKEN}. Was it pasted whole?"
         )
-    if isinstance(start_date, str):
-        try:
-            rfc3339(start_date)
-            has_zone = dt.datetime.fromisoformat(start_date).tzinfo is not None
-        except ValueError:
-            has_zone = False
-        if not has_zone:
-            errors.append(
-                f"start_date {start_date!r} is no time with a time zone. Write it like "
-                "2024-01-01T00:00:00Z."
-            )
+    if isinstance(start_date, str) and not _is_time(start_date):
+        errors.append(
+            f"start_date {start_date!r} is no time. Write it like 2024-01-01, or "
+            "2024-01-01T00:00:00Z."
+        )
     if isinstance(user_agent, str) and not re.fullmatch("[!-~]([ -~]*[!-~])?", user_agent):
         errors.append(f"user_agent {user_agent!r} is empty, or has what no HTTP header may have.")
     batches = config.get("batch_config")
@@ -152,6 +223,14 @@ def mistakes(config: dict[str, Any]) -> list[str]:
             "except on this machine itself (http://127.0.0.1:8080)."
         )
     return errors
+
+
+def _is_time(text: str) -> bool:
+    try:
+        rfc3339(dt.datetime.fromisoformat(text).isoformat())
+    except ValueError:
+        return False
+    return True
 
 
 def _is_safe(api_url: str) -> bool:

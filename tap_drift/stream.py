@@ -29,6 +29,7 @@ from tap_drift.values import shaper
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
 
+    from requests import PreparedRequest
     from singer_sdk import Tap
     from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig
     from singer_sdk.helpers.types import Auth, Context
@@ -39,7 +40,96 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 
-class DriftStream(RESTStream[str]):
+class _BearerToken(BearerTokenAuthenticator):
+    """A token in the headers, and nothing else done to a request.
+
+    The SDK's own takes the query apart as well, and drops what is empty: `page_token=`.
+    """
+
+    @override
+    def authenticate_request(self, request: PreparedRequest) -> PreparedRequest:
+        request.headers.update(self.auth_headers)
+        return request
+
+
+class WarningStream(RESTStream[str]):
+    """A stream that warns in its name, and of the same thing once."""
+
+    def __init__(self, tap: Tap) -> None:
+        super().__init__(tap)
+        self._warned: set[str] = set()
+
+    def warn_of_field(self, field: str, trouble: str) -> None:
+        """Warn the user of what is odd about a field, once; of rows without a key at the end."""
+        if field not in self.primary_keys:
+            self.warn_once(f"the field {field} {trouble}.")
+
+    def warn(self, text: str) -> None:
+        """Warn the user, in the name of the stream."""
+        self.logger.warning("%s: %s", self.name, text)
+
+    def warn_once(self, text: str) -> None:
+        """Warn the user of something that may come up again and again."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self.warn(text)
+
+
+class ActivatingStream(WarningStream):
+    """A stream that tells targets, once it was read whole, that rows they know else are deleted."""
+
+    keeps_history: ClassVar[bool] = False
+    """Whether rows that do not come again are history, since Drift itself forgets them."""
+
+    is_whole = True
+    """Whether nothing is known to be missing."""
+
+    @property
+    @override
+    def emit_activate_version_messages(self) -> bool:
+        limits = ("start_date", "statuses", "batch_config")
+        is_limited = self.keeps_history or any(self.config.get(name) for name in limits)
+        return super().emit_activate_version_messages and not is_limited
+
+    # Private in the SDK, which calls it before the first record: an interruption would then cost
+    # the target its old rows.
+    @override
+    def _write_activate_version_message(self, full_table_version: int) -> None:
+        """Do nothing yet."""
+
+    def activate_version(self) -> None:
+        """Say so, after the last record."""
+        is_test = self.ABORT_AT_RECORD_COUNT is not None
+        if self._stream_version is not None and self.is_whole and not is_test:
+            super()._write_activate_version_message(self._stream_version)
+
+
+class HandingOnStream(ActivatingStream):
+    """A stream that spends nothing on records that nothing changes."""
+
+    # Private in the SDK, which walks through every record even if there is nothing to do to it.
+    @override
+    def _generate_record_messages(self, record: Row) -> Generator[RecordMessage, None, None]:
+        if self._leaves_records_alone:
+            version, now = self._stream_version, dt.datetime.now(dt.UTC)
+            yield RecordMessage(self.name, record, version, now)
+        else:
+            yield from super()._generate_record_messages(record)
+
+    @override
+    def generate_child_contexts(self, record: Row, context: Context | None) -> Iterator[Context]:
+        """Give none: there are no child streams, and the SDK's own makes contexts all the same."""
+        yield from ()
+
+    @cached_property
+    def _leaves_records_alone(self) -> bool:
+        """Whether everything is selected, and no stream map or flattening applies."""
+        (first, *others) = self.stream_maps
+        is_plain = type(first) is SameRecordTransform and not first.flattening_enabled
+        return is_plain and not others and all(self.mask.values())
+
+
+class DriftStream(HandingOnStream):
     """A stream of Drift's REST API.
 
     A subclass declares `path`, `records_jsonpath` and `scope`; rows leave it shaped as its schema
@@ -48,7 +138,7 @@ class DriftStream(RESTStream[str]):
 
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE  # conform() has done more than that
 
-    primary_keys = ("id",)
+    primary_keys: tuple[str, ...] = ("id",)
     schema = StreamSchema(SchemaDirectory(schemas))
     selected_by_default = False
 
@@ -67,7 +157,6 @@ class DriftStream(RESTStream[str]):
         self._requests_session = drift.session
         self._lock = threading.Lock()
         self._slots = threading.Semaphore(int(self.config["concurrency"]))
-        self._warned: set[str] = set()
         self.requests_made = 0
         self.rows_left_out = 0
         self.failed = False
@@ -83,7 +172,7 @@ class DriftStream(RESTStream[str]):
     @cached_property
     @override
     def authenticator(self) -> Auth:
-        return BearerTokenAuthenticator(token=self.config["access_token"])
+        return _BearerToken(token=self.config["access_token"])
 
     # Records
 
@@ -119,25 +208,7 @@ class DriftStream(RESTStream[str]):
 
     @cached_property
     def _shape(self) -> Callable[[Row], Row]:
-        # What is masked or left out may not come back by way of `otherFields`.
-        left_out = [path[1::2] for path, selected in self.mask.items() if not selected]
-        mapped = self.config.get("stream_maps", {}).get(self.name) or {}
-        guarded = {".".join(path) for path in left_out} | set(mapped)
-        return shaper(self.effective_schema, self.warn_of_field, guarded=guarded)
-
-    def warn_of_field(self, field: str, trouble: str) -> None:
-        """Warn the user of what is odd about a field, once."""
-        self.warn_once(f"the field {field} {trouble}.")
-
-    def warn(self, text: str) -> None:
-        """Warn the user, in the name of the stream."""
-        self.logger.warning("%s: %s", self.name, text)
-
-    def warn_once(self, text: str) -> None:
-        """Warn the user of something that may come up again and again."""
-        if text not in self._warned:
-            self._warned.add(text)
-            self.warn(text)
+        return shaper_of(self)
 
     # Private in the SDK, where it holds all that can go wrong with a record: reading, mapping,
     # and writing it.
@@ -149,46 +220,17 @@ class DriftStream(RESTStream[str]):
             self.is_incomplete = True
             keys = " and ".join(self.primary_keys)
             self.warn(f"{self.rows_left_out:,} without a usable {keys} had to be left out.")
-
-    # Private in the SDK, which walks through every record even if there is nothing to do to it.
-    @override
-    def _generate_record_messages(self, record: Row) -> Generator[RecordMessage, None, None]:
-        if self._leaves_records_alone:
-            version, now = self._stream_version, dt.datetime.now(dt.UTC)
-            yield RecordMessage(self.name, record, version, now)
-        else:
-            yield from super()._generate_record_messages(record)
-
-    @override
-    def generate_child_contexts(self, record: Row, context: Context | None) -> Iterator[Context]:
-        """Give none: there are no child streams, and the SDK's own makes contexts all the same."""
-        yield from ()
-
-    @cached_property
-    def _leaves_records_alone(self) -> bool:
-        """Whether everything is selected, and no stream map or flattening applies."""
-        (first, *others) = self.stream_maps
-        is_plain = type(first) is SameRecordTransform and not first.flattening_enabled
-        return is_plain and not others and all(self.mask.values())
+        if not self.failed and not self.is_incomplete:
+            self.activate_version()
 
     @contextlib.contextmanager
     def _failing_alone(self) -> Iterator[None]:
         """Let an error end this stream alone: the others still run, and `failed` tells the tap."""
         try:
             yield
-        except (DriftError, SingerSDKError) as error:
-            self._fail(str(error))
         except Exception as error:  # noqa: BLE001  (whatever it is, the other streams go on)
-            # Without the error's own words, which may hold what people wrote.
-            where = "".join(traceback.format_tb(error.__traceback__))
-            self._fail(
-                f"{type(error).__name__}. If no setting (stream_maps, batch_config) explains that, "
-                f"it is a bug of the tap; please report it:\n{where}"
-            )
-
-    def _fail(self, message: str) -> None:
-        self.failed = True
-        self.log("%s: %s", self.name, message, level=logging.ERROR)
+            self.failed = True
+            self.log("%s: %s", self.name, _explained(error), level=logging.ERROR)
 
     @override
     def get_batches(
@@ -204,15 +246,29 @@ class DriftStream(RESTStream[str]):
             messages = (m for row in rows for m in self._generate_record_messages(dict(row)))
             for manifest in in_files(self, batch_config, messages):
                 yield batch_config.encoding, manifest
+            self.all_in_files()
+
+    def all_in_files(self) -> None:
+        """Do what is due when all records that were read are in files, also if reading failed."""
 
     # Answers
 
-    def ask(self, path: str, params: Mapping[str, Any] | None = None, **how: Any) -> Answer:
+    def ask(
+        self,
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        method: str = "GET",
+        body: Any = None,
+        **how: Any,
+    ) -> Answer:
         """Ask Drift for one thing, again and again if need be.
 
         Args:
             path: The path below `api_url`.
             params: Query parameters; a list gives a parameter several times.
+            method: GET, or POST where that is how Drift lets itself be asked.
+            body: What is sent as JSON; `None` for nothing.
             **how: What else `Drift.ask` takes.
 
         Returns:
@@ -222,7 +278,11 @@ class DriftStream(RESTStream[str]):
             DriftError: Drift refused, could not be reached, or could not answer.
         """
         request = self.build_prepared_request(
-            method="GET", url=self.url_base + path, params=params, headers=self.http_headers
+            method=method,
+            url=self.url_base + path,
+            params=params,
+            json=body,
+            headers=self.http_headers,
         )
         options: dict[str, Any] = {"warn": self.warn, "stop": lambda: self.failed, **how}
         with self._slots:
@@ -271,3 +331,33 @@ class DriftStream(RESTStream[str]):
             return rows_at(jsonpath, body), below
 
         return read_pages(get, self.pagination)
+
+
+def _explained(error: Exception) -> str:
+    if isinstance(error, (DriftError, SingerSDKError)):
+        return str(error)
+    # Without the error's own words, which may hold what people wrote.
+    where = "".join(traceback.format_tb(error.__traceback__))
+    return (
+        f"{type(error).__name__}. If no setting (stream_maps, batch_config) explains that, "
+        f"it is a bug of the tap; please report it:\n{where}"
+    )
+
+
+def shaper_of(stream: DriftStream) -> Callable[[Row], Row]:
+    """Make the function that shapes a stream's rows; what is odd about a field is said once."""
+    # What is masked or left out may not come back by way of `otherFields`.
+    left_out = [path[1::2] for path, selected in stream.mask.items() if not selected]
+    mapped = stream.config.get("stream_maps", {}).get(stream.name) or {}
+    guarded = {".".join(path) for path in left_out} | set(mapped)
+    schema = stream.effective_schema
+    lacking = stream.schema["properties"].keys() - schema.get("properties", {}).keys()
+    if lacking:
+        names = ", ".join(sorted(lacking))
+        stream.warn(f"the catalog lacks {names}: is it older than the tap? Run discovery again.")
+
+    def warn(field: str, trouble: str) -> None:
+        if field not in lacking:
+            stream.warn_of_field(field, trouble)
+
+    return shaper(schema, warn, guarded=guarded)

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from tap_drift.answers import ByLink, ByNext
+from tap_drift.answers import ByLink, ByNext, rows_at
 from tap_drift.compat import override
+from tap_drift.drift import DriftError
+from tap_drift.files import FilesStream
 from tap_drift.items import ItemsStream
 from tap_drift.newest_first import NewestFirstStream
 from tap_drift.stream import DriftStream
+from tap_drift.values import read_text, rfc3339
+from tap_drift.windows import ReportStream, WindowStream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    Row = dict[str, Any]
 
 ACCOUNTS_PER_PAGE = 65
 """The most that Drift gives at a time, as its clients have it."""
@@ -56,6 +67,10 @@ class ContactsStream(ItemsStream):
         super().__init__(*args)
         self._seen: set[int] = set()
 
+    def met_before(self, ids: Iterable[int]) -> None:
+        """Take note of contacts that were read earlier in the walk that is under way."""
+        self._seen.update(ids)
+
     @override
     def begin_at_head(self) -> None:
         # What changed since a walk began is for the next walk to read, in the same run or not.
@@ -66,6 +81,51 @@ class ContactsStream(ItemsStream):
         is_new = id_ not in self._seen
         self._seen.add(id_)
         return is_new
+
+
+class TranscriptsStream(ItemsStream):
+    """Conversations as text, for people to read."""
+
+    name = "transcripts"
+    primary_keys = ("conversationId",)
+    replication_key = "conversationUpdatedAt"
+    item_path = "/conversations/{}/transcript"
+
+    @override
+    def read_items(self, id_: int, **how: Any) -> Iterator[list[Row]]:
+        """Ask for a transcript: text, or text in JSON where the answer says that it is JSON."""
+        path = self.item_path.format(id_)
+        answer = self.ask(path, json=False, **how)
+        text: Any = read_text(answer.content)
+        others: Row = {}
+        if "json" in answer.media_type:
+            others = dict(answer.body) if isinstance(answer.body, dict) else {"data": answer.body}
+            text = others.pop("data", None)
+        if not isinstance(text, str) or "html" in answer.media_type:
+            msg = f"GET {path}: the answer is not what Drift documents: no text."
+            raise DriftError(msg, status=HTTPStatus.OK)
+        yield [others | {"conversationId": id_, "transcript": text}]
+
+
+class AttachmentsStream(FilesStream):
+    """The files in messages, with what is in them."""
+
+    name = "attachments"
+    primary_keys = ("messageId", "position")
+    replication_key = "conversationUpdatedAt"
+    item_path = "/conversations/{}/messages"
+    item_jsonpath = "$.data.messages[*]"
+    file_path = "/attachments/{}/data"
+    pagination = ByNext("$.pagination.next")
+
+    @override
+    def rows_of(self, item: Row, id_: int) -> list[Row]:
+        files = item.get("attachments") or []
+        if not isinstance(files, list) or not all(isinstance(file, dict) for file in files):
+            msg = "the attachments of a message are not what Drift documents: no list of objects."
+            raise DriftError(msg, status=HTTPStatus.OK)
+        known = {"conversationId": id_, "messageId": item.get("id")}
+        return [file | known | {"position": number} for number, file in enumerate(files)]
 
 
 class UsersStream(DriftStream):
@@ -106,3 +166,87 @@ class PlaybooksStream(DriftStream):
     path = "/playbooks/list"
     records_jsonpath = "$[*]"
     scope = "playbook_read"
+
+
+class ConversationMetricsStream(ReportStream):
+    """Numbers that Drift's reports have of conversations."""
+
+    name = "conversation_metrics"
+    path = "/reports/conversations"
+    primary_keys = ("conversationId",)
+    scope = "conversation_read"
+    metrics = (
+        "createdAt",
+        "lastAgentId",
+        "endUserId",
+        "timeToCloseMillis",
+        "timeToAgentResponseMillis",
+        "firstAgentMessageAt",
+        "firstCloseAt",
+        "relatedPlaybookId",
+        "numAgentMessages",
+        "numBotMessages",
+        "numEndUserMessages",
+    )
+
+
+class ConversationStatsStream(DriftStream):
+    """How many conversations there are of each status, at the time of the run."""
+
+    name = "conversation_stats"
+    path = "/conversations/stats"
+    primary_keys = ("status", "countedAt")
+    records_jsonpath = "$.conversationCount"
+    scope = "conversation_read"
+    keeps_history = True
+
+    @override
+    def read_records(self) -> Iterator[Row]:
+        answer = self.ask(self.path)
+        (counts,) = rows_at(self.records_jsonpath, answer.body)
+        known = {"countedAt": rfc3339(int(answer.now or time.time() * 1000))}
+        yield from self.records(
+            {"status": status, "count": count} | known for status, count in counts.items()
+        )
+
+
+class BookedMeetingsStream(WindowStream):
+    """Meetings that were booked: those of the last 30 days, which Drift remembers, and to come."""
+
+    name = "booked_meetings"
+    path = "/users/meetings/org"
+    primary_keys = ("meetingKey",)
+    records_jsonpath = "$.data[*]"
+    scope = "user_read"
+    keeps_history = True
+    window_parameters = ("min_start_time", "max_start_time")
+    most_rows = 1000
+    first_page: ClassVar = {"limit": most_rows}
+    days = (-30, 90)
+
+    @override
+    def with_key(self, row: Row) -> Row:
+        """Drift documents no key. Its own code looks meetings up by their slug."""
+        parts = [row.get(name) for name in ("agentId", "slotStart", "schedulerId")]
+        joined = None if None in parts else "-".join(map(str, parts))
+        return row | {"meetingKey": row.get("slug") or row.get("eventId") or joined}
+
+
+class LandingPagesStream(DriftStream):
+    """Conversational landing pages, and the playbooks that they open."""
+
+    name = "landing_pages"
+    path = "/playbooks/clp"
+    primary_keys = ("playbookId", "landingPageUrl")
+    records_jsonpath = "$[*]"
+    scope = "playbook_read"
+
+
+class ContactAttributesStream(DriftStream):
+    """What the attributes of contacts are called, and what type they have."""
+
+    name = "contact_attributes"
+    path = "/contacts/attributes"
+    primary_keys = ("name",)
+    records_jsonpath = "$.data.properties[*]"
+    scope = "all_contact_read"

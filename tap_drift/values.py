@@ -135,6 +135,11 @@ def read_json(content: bytes) -> tuple[Any, bool]:
     return value, lossy
 
 
+def read_text(content: bytes) -> str:
+    """Read text as UTF-8; what is none, or what targets can't store, becomes U+FFFD."""
+    return _UNSTORABLE.sub("\ufffd", content.decode("utf-8", "replace"))
+
+
 _decode = msgspec.json.Decoder().decode
 
 

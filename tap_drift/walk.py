@@ -273,30 +273,42 @@ class Stand(NamedTuple):
         step = max(len(self.page.rows) - 1, 1)
         return [first._replace(cursor=f"{NEXT}{first.start + n * step}") for n in range(pages)]
 
-    def joins(self, page: Page, *, is_in_order: bool) -> bool:
-        """Tell whether nothing can be missing between the rows written and a page.
+    @property
+    def above(self) -> list[dict[str, Any]]:
+        """The rows of the page that was written last, as Drift sent them."""
+        return [row.fields for row in self.page.rows] if self.page else []
 
-        Args:
-            page: The page.
-            is_in_order: Whether the rows still come newest first; if not, any row of the page above
-                shows that the page overlaps it.
-        """
-        above = self.page.rows if self.page else ()
-        ends = [row.fields for row in (above[-1:] if is_in_order else above)]
-        if self.last in (None, *page.places) or any(row.fields in ends for row in page.rows):
+    def joins(self, page: Page) -> bool:
+        """Tell whether nothing can be missing between the rows written and a page."""
+        above = self.above
+        if any(row.fields in above for row in page.rows):
             return True
-        return bool(page.places) and page.places[0].updatedAt > self.last.updatedAt  # type: ignore[union-attr]
+        if self.last is None:
+            return not above
+        newer = bool(page.places) and page.places[0].updatedAt > self.last.updatedAt
+        return newer or self.last in page.places
+
+    def is_cut_off_by(self, page: Page) -> bool:
+        """Tell whether a full page that says of none below can't be the end of what was written.
+
+        Where a host ceases to heed `next`, the head comes: the page above again, or newer rows.
+        """
+        if page.next or page.token or not page.is_full or not page.places or self.last is None:
+            return False
+        if self.page and page.rows == self.page.rows:
+            return True
+        is_above = page.places[-1].updatedAt >= self.last.updatedAt
+        return is_above and self.last not in page.places
 
     def new_rows(self, page: Page, *, is_in_order: bool) -> list[Row]:
         """Leave out what was written before, and what is below the floor."""
         places = [row.place for row in page.rows]
         start = places.index(self.last) + 1 if is_in_order and self.last in page.places else 0
-        above = self.page.rows if self.page else ()
-        known = {row.place for row in above}
+        known, above = {row.place for row in self.page.rows} if self.page else set(), self.above
         return [
             row
             for row in page.rows[start:]
-            if not (row.place in known and row in above)
+            if not ((row.place in known or not row.timed) and row.fields in above)
             and (self.floor is None or row.place is None or row.place.updatedAt >= self.floor)
         ]
 
@@ -390,31 +402,33 @@ def _answer(
 ) -> Generator[Ask | Write | Say, Page | No, tuple[Ask, Page | No, Stand]]:
     """Ask until the answer can be believed: refusals and ends have to come twice, the same.
 
-    At the head, a full page that offers nothing may mean that a token has to be asked for.
+    At the head, a full page that offers nothing may mean that a token has to be asked for. That
+    the empty one is refused says nothing of the head.
     """
-    asked, before = ask, None
+    before = None
     for _ in range(LOOKS_TOLERATED):
-        page = yield asked
+        page = yield ask
         seen: Any = page
+        there = at
         if isinstance(page, Page):
-            there, seen = at.after(asked, page), page[:3]  # its rows, and what it offers
+            there, seen = at.after(ask, page), page[:3]  # its rows, and what it offers
             if there.below or there.is_below_floor:
-                return asked, page, there
+                return ask, page, there
         elif page is No.UNANSWERED or ask.otherwise is Way.TOKEN:
-            return asked, page, at
-        elif asked != ask:  # the empty token is refused, which says nothing of the head
-            asked = ask
-            continue
+            return ask, page, at
         if seen == before:
-            if isinstance(page, Page) and page.is_full and ask == HEAD:
+            if isinstance(page, Page) and page.is_full and ask in (HEAD, EMPTY_TOKEN):
                 yield Say(
                     f"the first page has {len(page.rows)} rows and says of none below, with a "
                     "page_token as without: they are taken for all that there are.",
                     is_warning=False,
                 )
-            return asked, page, at.after(asked, page) if isinstance(page, Page) else at
+            return ask, page, there
         before = seen
-        asked = EMPTY_TOKEN if asked == HEAD and isinstance(page, Page) and page.is_full else ask
+        if ask == HEAD and isinstance(page, Page) and page.is_full:
+            asked, page, there = yield from _answer(EMPTY_TOKEN, at)
+            if isinstance(page, Page):
+                return asked, page, there
     return ask, No.REFUSED, at
 
 
@@ -426,9 +440,11 @@ def _trouble(ask: Ask, page: Page | No, at: Stand, there: Stand, circle: Circle)
         return "the list can't be gone on with where it was: there is no answer."
     if circle.is_closed:
         return "the list goes in circles: the same rows come back, whatever its cursors."
-    joins = isinstance(page, Page) and at.joins(page, is_in_order=there.is_in_order)
-    if ask.overlap and not joins:
-        return "the list changed, and what was read before can't be found in it again."
+    moved = "the list changed, and what was read before can't be found in it again."
+    if ask.overlap and isinstance(page, Page) and not at.joins(page):
+        return moved
+    if ask.overlap and isinstance(page, Page) and there.is_in_order and at.is_cut_off_by(page):
+        return moved
     return ""
 
 

@@ -54,8 +54,8 @@ SDK_SETTINGS = (
 )
 """Settings of the SDK that both supported versions have, and that do something here."""
 
-SDK_SETTINGS_LEFT_OUT = ("faker_config", "emit_activate_version_messages")
-"""The tap does not bring Faker; the other one is not in SDK 0.54."""
+SDK_SETTINGS_LEFT_OUT = ("faker_config",)
+"""The tap does not bring Faker."""
 
 SDK_OPTIONS = {
     "batch_config.encoding.format": ["jsonl"],
@@ -64,6 +64,9 @@ SDK_OPTIONS = {
 """What works without an extra of the SDK, whose versions do not agree on these."""
 
 LOG_PARSER = "singer-sdk"
+
+REQUIRES_MELTANO = ">=4"
+"""What the project is tested with; pyproject.toml has the same."""
 
 KINDS = {"integer", "boolean", "array", "object"}
 
@@ -91,7 +94,7 @@ def rendered() -> dict[Path, str]:
     capabilities = [name for name in CAPABILITIES if name in offered]
     return {
         DEFINITION: definition(settings, capabilities, schema["required"]),
-        MELTANO: meltano(settings, capabilities),
+        MELTANO: meltano(settings, capabilities, schema["required"]),
         README: readme(own, schema["required"]),
     }
 
@@ -155,11 +158,17 @@ def definition(settings: list[Json], capabilities: list[str], required: list[str
     )
 
 
-def meltano(settings: list[Json], capabilities: list[str]) -> str:
+def meltano(settings: list[Json], capabilities: list[str], required: list[str]) -> str:
     """The project's own `meltano.yml`; what has no other source stays."""
     content = yaml().load(MELTANO.read_text(encoding="utf-8"))
     (tap,) = (one for one in content["plugins"]["extractors"] if one["name"] == "tap-drift")
-    tap |= {"capabilities": capabilities, "log_parser": LOG_PARSER, "settings": settings}
+    tap |= {
+        "capabilities": capabilities,
+        "log_parser": LOG_PARSER,
+        "settings_group_validation": [required],
+        "settings": settings,
+    }
+    content["requires_meltano"] = REQUIRES_MELTANO
     return as_yaml(content)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tap_drift import signals
 from tap_drift.output import Writer
 from tap_drift.tap import TapDrift
 from tests.sandbox import TOKEN, Sandbox
@@ -161,7 +162,7 @@ def run_here(
 ) -> Output:
     """Run the tap in this process; the output holds what came out before any error."""
     target = target or Target()
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in signals.TO_END}
     try:
         tap = TapDrift(
             config=copy.deepcopy(config),
@@ -179,9 +180,23 @@ def run_here(
     return Output(target.messages, exit_code=int(failed))
 
 
-def upserted(target: Mapping[int | str, Json], records: list[Json]) -> dict[int | str, Json]:
-    """Load records as a target does: by key, the last one wins."""
-    return {**target, **{record.get("id") or record["accountId"]: record for record in records}}
+KEYS = {
+    entry["tap_stream_id"]: tuple(entry["key_properties"])
+    for entry in TapDrift(validate_config=False).catalog_dict["streams"]
+}
+"""The fields of every stream's key, as the catalog says."""
+
+
+def upserted(
+    target: Mapping[Any, Json], records: list[Json], stream: str = "conversations"
+) -> dict[Any, Json]:
+    """Load records as a target does: by key, the last one wins.
+
+    Where a key has several fields, it is a tuple of them.
+    """
+    names = KEYS[stream]
+    by_key = {tuple(record[name] for name in names): record for record in records}
+    return {**target, **{key if len(names) > 1 else key[0]: row for key, row in by_key.items()}}
 
 
 def selecting(*streams: str, without: tuple[str, ...] = (), method: str | None = None) -> Json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gzip
 import json
 import os
@@ -19,7 +20,7 @@ from tap_drift.archive.cli import main
 from tap_drift.archive.copying import all_streams
 from tests.sandbox import TOKEN, Account, Sandbox
 from tests.sandbox.expected import expected
-from tests.sandbox.server import answers, error, items_never_load
+from tests.sandbox.server import answers, error, items_never_load, since
 from tests.tap import settings
 
 if TYPE_CHECKING:
@@ -102,7 +103,10 @@ def test_a_copy_is_complete_and_says_so(sandbox: Serve, tmp_path: Path) -> None:
 
 
 def test_what_changed_is_added(sandbox: Serve, tmp_path: Path) -> None:
-    drift, folder = sandbox(30), tmp_path / "archive"
+    account = Account(30)
+    # Reports go by Drift's clock.
+    clock = lambda: dt.datetime.fromtimestamp(account.now / 1000, dt.UTC)  # noqa: E731
+    drift, folder = sandbox(account, clock=clock), tmp_path / "archive"
     archive(drift, folder)
     asked_at_first = len(drift.requests)
     drift.account.pass_time(3_600_000)
@@ -135,6 +139,21 @@ def test_killed_at_any_moment_it_goes_on(sandbox: Serve, tmp_path: Path) -> None
     assert (result.exit_code, verdict(result)) == (COMPLETE, "complete")
     holds(folder, drift.account)
     assert sums_agree(folder)
+
+
+def test_a_run_that_goes_on_asks_for_no_contact_again(sandbox: Serve, tmp_path: Path) -> None:
+    drift, folder = sandbox(80), tmp_path / "archive"
+    drift.fault = since(60, answers(error(401, "authentication_error", "The token is invalid")))
+    first = archive(drift, folder, "--streams", "contacts", page_size=5)
+    assert first.exit_code == NOT_COMPLETE
+    asked = [path for path in drift.requests[:59] if path.startswith("/contacts/")]
+    assert len(asked) > 20
+    drift.fault = None
+    before = len(drift.requests)
+    assert verdict(archive(drift, folder, "--streams", "contacts", page_size=5)) == "complete"
+    again = [path for path in drift.requests[before:] if path in asked]
+    assert len(again) <= 10  # those of pages that no STATE vouched for
+    assert len(newest(folder, "contacts")) == len(expected(drift.account, "contacts"))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     Serve = Callable[..., Sandbox]
     Json = dict[str, Any]
 
-EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
+EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
 BROKEN_PIPE = 141
 NOISE = ("Traceback", "Exception ignored", "An unhandled error")
 
@@ -142,6 +142,7 @@ def test_a_signal_in_the_middle_of_a_run(
         output = tap.rest()
     assert_ended(drift, output, EXIT_CODES[number])
     assert output.bookmark()["walk"]["cursor"]
+    assert "goes on from the last STATE that the target confirmed." in output.stderr
 
 
 @ended_by
@@ -230,7 +231,7 @@ def test_a_run_that_is_told_to_end_ends_even_if_nobody_ever_reads(
     drift = sandbox(with_long_rows(60, 10_000))
     command = tap_command(tmp_path, settings(drift))
     assert command[1:3] == ["-m", "tap_drift"]
-    impatient = "from tap_drift import tap; tap.SECONDS_TO_END = 0.5; tap.TapDrift.cli()"
+    impatient = "from tap_drift import runs, tap; runs.SECONDS_TO_END = 0.5; tap.TapDrift.cli()"
     with running([command[0], "-c", impatient, *command[3:]], tmp_path) as tap:
         tap.wait_for_full_pipe()
         told = time.monotonic()
@@ -274,6 +275,7 @@ def test_a_target_that_dies_ends_the_run_quietly(
         output = Output([json.loads(line) for line in whole], tap.errors.read_text())
     assert_quiet(output)
     assert "ERROR" not in output.stderr
+    assert output.stderr.count("Nobody reads the output any more. The next run goes on") == 1
     state = output.state if output.states else None
     assert_completed(drift, output.records(), state)
 
@@ -296,6 +298,104 @@ def test_a_pipe_into_head_ends_quietly(sandbox: Serve, tmp_path: Path) -> None:
     assert_quiet(output)
 
 
+COMMANDS: dict[str, list[str]] = {
+    "a run": [],
+    "--discover": ["--discover"],
+    "--test": ["--test"],
+    "--about": ["--about"],
+}
+
+BEFORE_THE_REST_IS_IMPORTED = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "{module}":
+            os.kill(os.getpid(), signal.{signal})
+sys.meta_path.insert(0, Finder())
+from tap_drift.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "what", "module"),
+    [
+        (signal.SIGINT, "a run", "tap_drift.drift"),
+        (signal.SIGTERM, "a run", "msgspec"),
+        (signal.SIGHUP, "a run", "tap_drift.tap"),
+        (signal.SIGINT, "--discover", "msgspec"),
+        (signal.SIGTERM, "--test", "tap_drift.drift"),
+        (signal.SIGINT, "--about", "tap_drift.drift"),
+    ],
+)
+def test_a_signal_while_the_tap_starts(
+    sandbox: Serve, tmp_path: Path, number: signal.Signals, what: str, module: str
+) -> None:
+    drift = sandbox(3)
+    python, *_ = command = tap_command(tmp_path, settings(drift))
+    script = BEFORE_THE_REST_IS_IMPORTED.format(module=module, signal=number.name)
+    with running([python, "-c", script, *command[3:], *COMMANDS[what]], tmp_path) as tap:
+        output = tap.rest()
+    assert (output.exit_code, output.stderr, output.messages) == (EXIT_CODES[number], "", [])
+    assert not drift.requests
+
+
+def test_a_signal_at_any_moment_leaves_no_traceback(sandbox: Serve, tmp_path: Path) -> None:
+    drift = sandbox(3, latency=0.1)
+    for seconds, what in zip((0.9, 0.6, 0.7, 0.5), COMMANDS.values(), strict=True):
+        command = [*tap_command(tmp_path, settings(drift)), *what]
+        with running(command, tmp_path) as tap:
+            time.sleep(seconds)
+            tap.end(signal.SIGINT)
+            tap.process.communicate(timeout=30)
+            assert tap.process.returncode in (EXIT_CODES[signal.SIGINT], 0)
+            assert not [noise for noise in NOISE if noise in tap.errors.read_text()]
+
+
+def test_what_nohup_ignores_stays_ignored(sandbox: Serve, tmp_path: Path) -> None:
+    drift = sandbox(200, latency=0.03)
+    command = tap_command(tmp_path, settings(drift))
+    with running([shutil.which("nohup") or "nohup", *command], tmp_path) as tap:
+        wait_until(lambda: len(drift.requests) > 1)
+        tap.end(signal.SIGHUP)
+        output = tap.rest()
+    assert output.exit_code == 0
+    assert len(output.records()) == 200
+
+
+def shell(script: str, command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [shutil.which("sh") or "sh", "-c", script, "tap", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+@pytest.mark.parametrize("redirection", [">&-", ">/dev/full"])
+@pytest.mark.parametrize("what", ["a run", "--discover"])
+def test_an_output_that_takes_nothing_ends_in_one_line(
+    sandbox: Serve, tmp_path: Path, what: str, redirection: str
+) -> None:
+    command = [*tap_command(tmp_path, settings(sandbox(3))), *COMMANDS[what]]
+    done = shell(f'"$@" {redirection}', command)
+    assert done.returncode == 1
+    assert done.stderr.count("The output can't be written: ") == 1
+    assert_quiet(Output([], done.stderr))
+    assert done.stderr.count("ERROR") <= 1
+
+
+def test_a_catalog_that_nobody_reads_ends_quietly(tmp_path: Path) -> None:
+    with running([*tap_command(tmp_path, {}), "--discover"], tmp_path) as tap:
+        assert tap.process.stdout is not None
+        tap.process.stdout.close()
+        assert tap.process.wait(timeout=30) == BROKEN_PIPE
+        errors = tap.errors.read_text()
+    assert errors.count("Nobody reads the output any more.") == 1
+    assert_quiet(Output([], errors))
+
+
 def test_a_failure_of_the_first_request_keeps_the_bookmark(sandbox: Serve, tmp_path: Path) -> None:
     drift = sandbox(100)
     first = run_here(settings(drift))
@@ -308,3 +408,78 @@ def test_a_failure_of_the_first_request_keeps_the_bookmark(sandbox: Serve, tmp_p
     assert failed.messages[-1]["type"] == "STATE"
     assert failed.bookmark() == first.bookmark()
     assert_completed(drift, first.records(), failed.state)
+
+
+# Setup faults: a line that names what is to be mended, whatever the machine lacks
+
+
+def complaints(output: Output) -> list[str]:
+    """The errors, without what only says that there were some."""
+    lines = [line for line in output.stderr.splitlines() if " INFO " not in line]
+    return [line.split(" | ")[-1] for line in lines if "Not read to the end" not in line]
+
+
+GZIP = {"format": "jsonl", "compression": "gzip"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"batch_config": {"encoding": GZIP}}, ["storage.root"]),
+        ({"batch_config": {"encoding": {}, "storage": {"root": "."}}}, ["encoding.format"]),
+        (
+            {"batch_config": {"encoding": GZIP, "storage": {"root": "s3://a-bucket"}}},
+            ["batch_config.storage.root", "singer-sdk[s3]"],
+        ),
+        (
+            {"batch_config": {"encoding": {"format": "parquet"}, "storage": {"root": "."}}},
+            ["batch_config.encoding.format", "singer-sdk[parquet]"],
+        ),
+        (
+            {"stream_maps": {"conversations": {"status": "fake.email()"}}},
+            ["conversations", "status", "fake.email()", "singer-sdk[faker]"],
+        ),
+        ({"stream_maps": {"conversations": {"mapped": "1 +"}}}, ["stream_maps", "conversations"]),
+    ],
+)
+def test_a_setup_fault_is_one_line_that_names_what_to_mend(
+    sandbox: Serve, tmp_path: Path, changed: Json, named: list[str]
+) -> None:
+    output = run_tap(tmp_path, settings(sandbox(3), **changed))
+    (line,) = complaints(output)
+    assert output.exit_code == 1
+    assert [name for name in named if name not in line] == []
+    assert not output.records()
+
+
+@pytest.mark.parametrize("setting", ["concurrency", "requests_per_minute"])
+def test_a_machine_that_gives_no_threads_is_named(
+    sandbox: Serve, tmp_path: Path, setting: str
+) -> None:
+    config = settings(sandbox(30), **{setting: 6})
+    python, *_ = command = tap_command(tmp_path, config, None, selecting("messages", "users"))
+    # No machine has as much memory as such a thread wants.
+    script = "import threading; threading.stack_size(2**46)\n"
+    script += "from tap_drift.__main__ import main; main()"
+    with running([python, "-c", script, *command[3:]], tmp_path) as tap:
+        output = tap.rest()
+    (line,) = complaints(output)
+    assert output.exit_code == 1
+    assert setting in line
+    assert output.messages[-1]["type"] == "STATE"
+    assert bool(output.records("users")) is (setting == "concurrency")
+
+
+def test_a_full_disk_under_batch_files_is_named(sandbox: Serve, tmp_path: Path) -> None:
+    drift = sandbox(400)
+    config = settings(
+        drift, batch_config={"encoding": GZIP, "storage": {"root": (tmp_path / "files").as_uri()}}
+    )
+    command = tap_command(tmp_path, config, None, selecting("conversations", "users"))
+    done = shell('ulimit -f 1; exec "$@"', command)
+    output = Output(list(lines(done.stdout)), done.stderr, done.returncode)
+    (line,) = complaints(output)
+    assert output.exit_code == 1
+    assert line.startswith("conversations: no file can be written where batch_config.storage is")
+    assert [m["stream"] for m in output.messages if m["type"] == "BATCH"] == ["users"]
+    assert_completed(drift, [], output.state)

@@ -518,6 +518,65 @@ def test_a_certificate_that_this_machine_trusts_is_good(
     assert run.target == run.account
 
 
+OF_THIS_MACHINE = (
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+    *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+)
+
+
+def processed(folder: Path, config: Json, **environment: str) -> tuple[Output, list[str]]:
+    """A process with such an environment, and its warnings and errors but for the last."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in OF_THIS_MACHINE:
+            patch.delenv(name, raising=False)
+            patch.delenv(name.lower(), raising=False)
+        output = run_tap(folder, config, environment=environment)
+    assert "Traceback" not in output.stderr
+    said = [line for line in output.stderr.splitlines() if " INFO " not in line]
+    return output, [line for line in said if "Not read to the end" not in line]
+
+
+def test_a_process_names_a_proxy_that_can_not_be_used(sandbox: Serve, tmp_path: Path) -> None:
+    proxy = "http://somebody:pass-word@proxy.invalid:port"
+    config = settings(sandbox(3), api_url="https://driftapi.invalid")
+    output, (line,) = processed(tmp_path, config, HTTPS_PROXY=proxy)
+    assert output.exit_code == 1
+    assert "the environment variable HTTPS_PROXY" in line
+    assert "pass-word" not in output.stderr
+
+
+def test_a_process_reaches_this_machine_without_a_proxy(sandbox: Serve, tmp_path: Path) -> None:
+    drift, proxy = sandbox(3), sandbox(0)
+    output, said = processed(tmp_path, settings(drift), HTTP_PROXY=proxy.url, ALL_PROXY=proxy.url)
+    assert (output.exit_code, len(output.records()), said) == (0, 3, [])
+    assert not proxy.requests
+
+
+@pytest.mark.parametrize("variable", ["", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+def test_a_process_trusts_the_certificates_that_a_variable_names(
+    sandbox: Serve, tmp_path: Path, variable: str
+) -> None:
+    drift = sandbox(3)
+    authority, certificate, key = signed(tmp_path, 2049)
+    config = settings(drift, api_url=encrypt(drift, certificate, key))
+    output, said = processed(tmp_path, config, **({variable: str(authority)} if variable else {}))
+    assert output.exit_code == (0 if variable else 1)
+    assert len(output.records()) == (3 if variable else 0)
+    assert ["REQUESTS_CA_BUNDLE" in line for line in said] == ([] if variable else [True])
+
+
+def test_a_process_says_in_a_line_that_json_is_nested_too_deep(
+    sandbox: Serve, tmp_path: Path
+) -> None:
+    drift = sandbox(3)
+    # Within a row, where what reads it recurses, and a little deeper than Python lets it.
+    deep = '{"data": [{"id": 1, "x": ' + "[" * 1_000 + "]" * 1_000 + "}]}"
+    drift.fault = answers(Response(deep, mimetype="application/json"))
+    output, (line,) = processed(tmp_path, settings(drift))
+    assert output.exit_code == 1
+    assert "a bug of the tap" not in line
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_the_token_follows_no_redirect(sandbox: Serve, log: Log, status: int) -> None:
     run, other = Run(sandbox(CONVERSATIONS)), sandbox(CONVERSATIONS)
@@ -936,17 +995,28 @@ def test_odd_answers_end_in_one_line(sandbox: Serve, log: Log, answer: Response)
     assert TOKEN not in json.dumps(output.states)
 
 
-@pytest.mark.parametrize("formula", ["int(status)", "nosuch + 1"])
-def test_a_stream_map_that_fails_does_not_stop_the_other_streams(
-    sandbox: Serve, log: Log, formula: str
+@pytest.mark.parametrize(
+    ("field", "formula", "why"),
+    [
+        ("mapped", "int(status)", "ValueError"),
+        ("mapped", "nosuch + 1", "record.get('nosuch')"),
+        ("mapped", "record['nosuch']", "record.get('nosuch')"),
+        ("__filter__", "nosuch == 1", "record.get('nosuch')"),
+        ("mapped", "{'a': 1}[status]", "KeyError"),
+    ],
+)
+def test_a_stream_map_that_fails_is_named_and_does_not_stop_the_other_streams(
+    sandbox: Serve, log: Log, field: str, formula: str, why: str
 ) -> None:
     drift = sandbox(3)
     for row in drift.account.conversations.values():
         row["status"] = PERSONAL
-    config = settings(drift, stream_maps={"conversations": {"mapped": formula}})
+    config = settings(drift, stream_maps={"conversations": {field: formula}})
     output = run_here(config, None, selecting("conversations", "users"))
     (line,) = log()
-    assert line.startswith("conversations: ")
+    assert line.startswith(f"conversations: stream_maps can't make {field} by {formula!r}: ")
+    assert why in line
+    assert PERSONAL not in line
     assert output.exit_code == 1
     assert output.records("users")
 

@@ -78,6 +78,17 @@ def test_the_stream_map_that_the_readme_shows(sandbox: Serve) -> None:
     assert {row["body"] for row in due.values()} > {None}
 
 
+@pytest.mark.parametrize("key", ["messages", "mess*", "copy"])
+def test_a_map_of_a_stream_that_is_not_selected_does_nothing(sandbox: Serve, key: str) -> None:
+    drift = sandbox(3)
+    stream_map: Json = {"context": "__NULL__", "id": "1 +"}
+    if key == "copy":
+        stream_map["__source__"] = "messages"
+    output = run_here(settings(drift, stream_maps={key: stream_map}))
+    assert output.exit_code == 0
+    assert upserted({}, output.records()) == expected(drift.account)
+
+
 def test_what_a_stream_map_filters_out_is_not_read_again(sandbox: Serve) -> None:
     drift = sandbox(120)
     config = settings(drift, stream_maps={"conversations": {"__filter__": "False"}})

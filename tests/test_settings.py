@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.sandbox import TOKEN
+from tests.sandbox.expected import expected
 from tests.tap import command, run_tap, settings
 
 if TYPE_CHECKING:
@@ -30,27 +31,32 @@ NAMES = {
     "max_retries",
     "user_agent",
     "api_url",
+    "emit_activate_version_messages",
 }
 
+BATCHES = {"encoding": {"format": "jsonl"}, "storage": {"root": "file:///nowhere"}}
+
 MISTAKES: list[tuple[dict[str, Any], str]] = [
-    ({"access_token": None}, "access_token"),
+    ({"access_token": None}, "--config FILE), or in the variable TAP_DRIFT_ACCESS_TOKEN (and --co"),
+    ({"access_token": "a"}, "is shorter than 8"),
     ({"access_token": ""}, "access_token is empty"),
     ({"access_token": f"{TOKEN}\n"}, "access_token is empty, or has a space, a line break"),
     ({"access_token": [TOKEN]}, "access_token"),
-    ({"start_date": "yesterday"}, "start_date 'yesterday' is no time with a time zone"),
-    ({"start_date": "2024-01-01T00:00:00"}, "is no time with a time zone"),
-    ({"start_date": "2024-01-01"}, "is no time with a time zone"),
+    ({"start_date": "yesterday"}, "start_date 'yesterday' is no time"),
+    ({"start_date": "1704067200000"}, "is no time"),
+    ({"start_date": "2024"}, "is no time"),
     ({"start_date": 1700000000000}, "start_date"),
     ({"statuses": ["open", "bulk_sent"]}, "'bulk_sent' is not one of"),
     ({"statuses": "open"}, "statuses"),
     ({"page_size": 0}, "page_size"),
     ({"page_size": 51}, "page_size"),
+    ({"page_size": 25.5}, "page_size"),
     ({"concurrency": 0}, "concurrency"),
     ({"concurrency": 33}, "concurrency"),
     ({"requests_per_minute": 0}, "requests_per_minute"),
     ({"request_timeout": 0}, "request_timeout"),
     ({"request_timeout": 10**10}, "request_timeout"),
-    ({"batch_config": {"encoding": {}, "storage": {}, "batch_size": 0}}, "batch_size 0 is less"),
+    ({"batch_config": {**BATCHES, "batch_size": 0}}, "batch_size 0 is less"),
     ({"max_retries": 21}, "max_retries"),
     ({"max_retries": -1}, "max_retries"),
     ({"lookback_seconds": -1}, "lookback_seconds"),
@@ -128,20 +134,131 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+WRONG = {
+    "TAP_DRIFT_PAGE_SIZE": ["many", "25.5", "99"],
+    "TAP_DRIFT_STATUSES": ['["opened"]'],
+    "TAP_DRIFT_START_DATE": ["yesterday"],
+    "TAP_DRIFT_STREAM_MAPS": ["{"],
+    "TAP_DRIFT_ACCESS_TOKEN": ["a b"],
+}
+
+
 @pytest.mark.parametrize(
-    ("variable", "value"), [("TAP_DRIFT_PAGE_SIZE", "many"), ("TAP_DRIFT_MAX_RETRIES", "")]
+    ("variable", "value"), [(name, value) for name, values in WRONG.items() for value in values]
 )
-def test_a_variable_that_is_no_number_is_named(variable: str, value: str) -> None:
-    done = subprocess.run(
+def test_a_variable_that_is_wrong_is_named(variable: str, value: str) -> None:
+    done = from_environment({"TAP_DRIFT_ACCESS_TOKEN": TOKEN, variable: value})
+    (line,) = (line for line in done.stderr.splitlines() if "| ERROR" in line)
+    assert variable in line
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_the_variable_of_a_missing_token_is_named() -> None:
+    done = from_environment({"TAP_DRIFT_ACCESS_TOKEN": " "})
+    assert "or in the variable TAP_DRIFT_ACCESS_TOKEN" in done.stderr
+    assert done.returncode == 1
+
+
+def from_environment(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         command("--config", "ENV"),
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"TAP_DRIFT_ACCESS_TOKEN": TOKEN, variable: value},
+        env=os.environ | environment,
     )
-    assert "A TAP_DRIFT_ variable is not what its setting asks for" in done.stderr
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
+
+
+def test_an_empty_variable_is_not_set(sandbox: Callable[..., Sandbox]) -> None:
+    drift = sandbox(3)
+    of_all = {f"TAP_DRIFT_{name.upper()}": "" for name in NAMES}
+    done = from_environment(
+        of_all | {"TAP_DRIFT_ACCESS_TOKEN": TOKEN, "TAP_DRIFT_API_URL": drift.url}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('"RECORD"') == 3
+    assert drift.requests[0] == "/conversations/list?limit=50"
+
+
+def test_a_variable_that_is_mistyped_is_warned_of(sandbox: Callable[..., Sandbox]) -> None:
+    done = from_environment(
+        {
+            "TAP_DRIFT_ACCESS_TOKEN": TOKEN,
+            "TAP_DRIFT_API_URL": sandbox(1).url,
+            "TAP_DRIFT_PAGESIZE": "7",
+            "TAP_DRIFT__SELECT": "[]",
+            "TAP_DRIFT_LOGLEVEL": "INFO",
+            "TAP_DRIFT_GIT_BRANCH": "main",
+        }
+    )
+    (line,) = (line for line in done.stderr.splitlines() if "There is no" in line)
+    assert "'TAP_DRIFT_PAGESIZE'" in line
+    assert "Did you mean 'TAP_DRIFT_PAGE_SIZE'?" in line
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("variable", ["LOGLEVEL", "TAP_DRIFT_LOGLEVEL"])
+@pytest.mark.parametrize("level", ["trace", "30", ""])
+def test_a_log_level_of_another_tool(
+    sandbox: Callable[..., Sandbox], tmp_path: Path, variable: str, level: str
+) -> None:
+    output = run_tap(tmp_path, settings(sandbox(3)), environment={variable: level})
+    assert output.exit_code == 0, output.stderr
+    assert len(output.records()) == 3
+    assert (f"{variable} is {level!r}, which is no level" in output.stderr) == bool(level)
+    assert "| INFO " in output.stderr
+    assert "| DEBUG " not in output.stderr
+
+
+@pytest.mark.parametrize("number", [25.0, "25.0"], ids=repr)
+def test_a_whole_number_with_a_point_is_an_integer(
+    sandbox: Callable[..., Sandbox], tmp_path: Path, number: float | str
+) -> None:
+    drift = sandbox(3)
+    names = ("page_size", "concurrency", "requests_per_minute", "request_timeout")
+    config: dict[str, Any] = {"access_token": TOKEN, "api_url": drift.url}
+    given: dict[str, Any] = dict.fromkeys(names, number)
+    given |= {"max_retries": "1.0", "lookback_seconds": "0.0"}
+    if isinstance(number, str):
+        environment = {f"TAP_DRIFT_{name.upper()}": str(value) for name, value in given.items()}
+        arguments = ["--config=ENV"]
+    else:
+        environment, arguments = {}, []
+        config |= {name: float(value) for name, value in given.items()}
+    output = run_tap(tmp_path, config, None, None, *arguments, environment=environment)
+    assert output.exit_code == 0, output.stderr
+    assert drift.requests[0] == "/conversations/list?limit=25"
+    assert len(output.records()) == 3
+
+
+@pytest.mark.parametrize(
+    "start_date", ["{}", "{}T00:00:00", "{}T00:00:00Z", "{}T02:00:00+02:00", "{} 00:00"]
+)
+def test_a_start_date_without_a_zone_is_in_utc(
+    sandbox: Callable[..., Sandbox], tmp_path: Path, start_date: str
+) -> None:
+    drift = sandbox(500)
+    times = sorted(row["updatedAt"] for row in expected(drift.account).values())
+    day = times[-1][:10]
+    config = settings(drift, start_date=start_date.format(day))
+    output = run_tap(tmp_path, config, environment={"TZ": "America/New_York"})
+    due = [time for time in times if time >= f"{day}T00:00:00.000Z"]
+    assert 0 < len(due) < 500
+    assert sorted(row["updatedAt"] for row in output.records()) == due
+    assert output.bookmark()["covers"]["start_date"] == f"{day}T00:00:00.000Z"
+
+
+def test_a_setting_that_does_not_exist_is_warned_of(
+    sandbox: Callable[..., Sandbox], tmp_path: Path
+) -> None:
+    config = settings(sandbox(1), page_sise=20, zebra=1, flattening_enabled=False, _select=["*.*"])
+    output = run_tap(tmp_path, config)
+    lines = [line for line in output.stderr.splitlines() if "There is no" in line]
+    assert len(lines) == 2
+    assert "setting 'page_sise': it does nothing. Did you mean 'page_size'?" in lines[0]
+    assert lines[1].endswith("setting 'zebra': it does nothing.")
+    assert output.exit_code == 0
 
 
 def test_settings_come_from_the_environment(
@@ -214,7 +331,7 @@ def test_the_connection_test_fails_with_a_wrong_token(
     sandbox: Callable[..., Sandbox], tmp_path: Path
 ) -> None:
     output = run_tap(
-        tmp_path, settings(sandbox(60)) | {"access_token": "another"}, None, None, "--test"
+        tmp_path, settings(sandbox(60)) | {"access_token": "another-token"}, None, None, "--test"
     )
     assert output.exit_code == 1
     assert "The access token is wrong" in output.stderr

@@ -9,7 +9,9 @@ import decimal
 import functools
 import gzip
 import json
+import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,16 +25,19 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from tap_drift.tap import TapDrift
+from tests.meltano import PROJECT
 from tests.sandbox.expected import expected
 from tests.sandbox.postgres import as_text
-from tests.tap import selecting, settings, tap_command
+from tests.tap import KEYS, selecting, settings, tap_command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from tests.sandbox import Sandbox
 
     Json = dict[str, Any]
+
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
 PYTHON = "3.11"
 """The newest that pipelinewise-target-postgres installs on."""
@@ -137,6 +142,8 @@ def test_what_arrives_is_the_account(
     name: str, sandbox: Callable[..., Sandbox], postgres_url: str, tmp_path: Path
 ) -> None:
     drift, target = sandbox(60), TARGETS[name]
+    # Reports go by Drift's clock, so it has to be the account's.
+    drift.clock = lambda: dt.datetime.fromtimestamp(math.ceil(drift.account.now / 1000), dt.UTC)
     (folder := tmp_path / "target").mkdir()
     config = settings(drift, page_size=20)
     streams = list(TapDrift(config=config).streams)
@@ -149,11 +156,13 @@ def test_what_arrives_is_the_account(
         return pipe(drift, tap, [str(installed(target)), "--config", str(path)], stop_at)
 
     def arrived(stream: str) -> dict[Any, Json]:
-        key = "accountId" if stream == "accounts" else "id"
         rows = list(map(comparable, target.rows(folder, postgres_url, stream)))
-        by_key = {row[key.lower()]: row for row in rows}
+        names = [key.lower() for key in KEYS[stream]]
+        by_key = {tuple(row[key] for key in names): row for row in rows}
         assert len(by_key) == len(rows) or "postgres" not in name  # others append
-        return by_key
+        if stream == "conversation_stats":
+            return latest_counts(by_key.values())
+        return {key if len(key) > 1 else key[0]: row for key, row in by_key.items()}
 
     def account(stream: str) -> dict[Any, Json]:
         return {key: comparable(row) for key, row in expected(drift.account, stream).items()}
@@ -172,6 +181,30 @@ def test_what_arrives_is_the_account(
     assert len(drift.requests) - requests < requests / 3
     for stream in streams:
         assert arrived(stream) == account(stream)
+
+
+def test_times_in_a_database_of_another_zone(
+    sandbox: Callable[..., Sandbox], postgres_url: str, tmp_path: Path
+) -> None:
+    """By the URL that the README has; without its option they would be hours off."""
+    shown = re.search(r"postgresql\+psycopg://USER:PASSWORD@HOST/DATABASE\?([^'\s]+)", README)
+    assert shown
+    drift, target = sandbox(20), TARGETS["meltanolabs-target-postgres"]
+    name = postgres_url.partition("?")[0].rpartition("/")[2]
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        alter = sql.SQL("alter database {} set timezone to 'America/New_York'")
+        connection.execute(alter.format(sql.Identifier(name)))
+    given = target.config(tmp_path, f"{postgres_url}&{shown[1]}")
+    (path := tmp_path / "target.json").write_text(json.dumps(given))
+    tap = tap_command(tmp_path, settings(drift), None, selecting("conversations"))
+    pipe(drift, tap, [str(installed(target)), "--config", str(path)], None)
+    with psycopg.connect(postgres_url) as connection:
+        zone = connection.execute("show timezone").fetchone()
+    assert zone == ("America/New_York",)
+    rows = map(comparable, target.rows(tmp_path, postgres_url, "conversations"))
+    arrived = {row["id"]: row["updatedat"] for row in rows}
+    due = expected(drift.account).items()
+    assert arrived == {id_: row["updatedAt"] for id_, row in due}
 
 
 def pipe(
@@ -194,16 +227,32 @@ def pipe(
         return giving.wait(), json.loads(output.splitlines()[-1])
 
 
+def latest_counts(rows: Iterable[Json]) -> dict[str, Json]:
+    """Of the counts of all runs, those of the last one, without their time."""
+    last = max(row["countedat"] for row in rows)
+    return {
+        row["status"]: {name: value for name, value in row.items() if name != "countedat"}
+        for row in rows
+        if row["countedat"] == last
+    }
+
+
 def comparable(row: Json) -> Json:
-    """Bring a row into a shape that all targets can give: names of any case, nothing for null."""
+    """Bring a row into a shape that all targets can give.
+
+    Names are of any case, there is nothing for null and for empty text, and line ends may be
+    written with a backslash.
+    """
     return {
         name.lower(): as_text(value)
         if isinstance(value, dt.datetime)
         else int(value)
         if isinstance(value, decimal.Decimal)
+        else value.replace("\\n", "\n")
+        if isinstance(value, str)
         else value
         for name, value in row.items()
-        if value is not None and not name.startswith("_sdc_")
+        if value not in (None, "") and not name.startswith("_sdc_")
     }
 
 

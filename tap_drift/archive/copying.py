@@ -10,10 +10,12 @@ import msgspec
 from singer_sdk.exceptions import ConfigValidationError, SingerSDKError
 
 from tap_drift.archive.endings import FAILED, OTHER_ACCOUNT, ArchiveEnd
+from tap_drift.archive.folder import ASKED
 from tap_drift.archive.writer import ArchiveWriter
 from tap_drift.compat import override
 from tap_drift.items import ItemsStream
-from tap_drift.output import SIGNALLED
+from tap_drift.signals import SIGNALLED
+from tap_drift.streams import ContactsStream
 from tap_drift.tap import TapDrift
 
 if TYPE_CHECKING:
@@ -89,6 +91,7 @@ def make(
         tap = _tap(folder, writer, config, names)
         _claim(folder, tap)
         writer.watch(tap.streams)  # type: ignore[arg-type]
+        _remember_contacts(folder, tap)
         folder.begin()
         if not folder.contents.files:
             progress.say(ADVICE)
@@ -111,6 +114,18 @@ def make(
         logger.propagate = True
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def _remember_contacts(folder: Folder, tap: ArchivedTap) -> None:
+    """Let a walk that goes on know whom it has met: STATE is too small for that, the files not."""
+    for stream in tap.streams.values():
+        walk = (tap.state.get("bookmarks", {}).get(stream.name) or {}).get("walk") or {}
+        if isinstance(stream, ContactsStream) and (place := walk.get("updatedAt")):
+            stream.met_before(
+                row["id"]
+                for row in folder.rows(ASKED)
+                if row["stream"] == stream.name and (row["conversationUpdatedAt"] or "") >= place
+            )
 
 
 def all_streams() -> dict[str, Any]:

@@ -33,10 +33,11 @@ KEYS = {
     "booked_meetings": "meetingKey",
     "contact_attributes": "name",
     "conversation_metrics": "conversationId",
+    "conversation_stats": "status",
     "landing_pages": ("playbookId", "landingPageUrl"),
     "transcripts": "conversationId",
 }
-"""What tells the records of a stream apart, where it is not `id`."""
+"""What tells the records of a stream apart, where it is not `id`; of counts, those of one time."""
 
 
 def as_time(milliseconds: int) -> str:
@@ -86,7 +87,10 @@ def _rows(account: Account, stream: str) -> list[dict[str, Any]]:
         for row in conversations:
             newest[row["contactId"]] = max(row["updatedAt"], newest.get(row["contactId"], 0))
         return [_contact(account, id_, time) for id_, time in newest.items()]
-    rows = getattr(account, stream)()
+    if stream == "conversation_stats":
+        rows = [{"status": status, "count": count} for status, count in account.stats().items()]
+    else:
+        rows = getattr(account, stream)()
     return rows
 
 
@@ -124,6 +128,7 @@ def _attachment(
         "position": position,
         "fileName": attachment["fileName"],
         "mimeType": attachment["mimeType"],
+        "url": attachment["url"],
         "size": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
         "content": base64.b64encode(content).decode(),

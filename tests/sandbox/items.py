@@ -152,6 +152,9 @@ class Items(Organisation):
             "conferenceType": "ZOOM",
             "conferenceDetails": {"join_url": f"https://zoom.example/{id_}"},
             "isPrivate": False,
+            "isRecurring": False,
+            "isOrgSlug": True,
+            "meetingSlug": "intro",
         }
         # Of four meetings, one has no slug, one no id in a calendar, one neither.
         if id_ // 5 % 4 in {0, 1}:

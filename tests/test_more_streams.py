@@ -1,0 +1,519 @@
+"""Meetings, reports, counts, transcripts and files: what is read otherwise than the list."""
+
+from __future__ import annotations
+
+import base64
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.sandbox.expected import as_time, expected
+from tests.sandbox.items import DAY
+from tests.sandbox.server import (
+    TOKEN,
+    Response,
+    answers,
+    as_json,
+    drip,
+    edited,
+    error,
+    first_of,
+    html,
+    items_never_load,
+    since,
+)
+from tests.tap import EVERYTHING, NO_WALK, Target, run_here, selecting, settings
+from tests.tap import upserted as by_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from werkzeug.wrappers import Request
+
+    from tests.sandbox import Sandbox
+
+    Serve = Callable[..., Sandbox]
+    Json = dict[str, Any]
+
+REPORT = "/reports/conversations"
+HOUR = 60 * 60 * 1000
+
+
+def read(drift: Sandbox, stream: str, state: Json | None = None, **changed: Any) -> Any:
+    return run_here(settings(drift, **changed), state, selecting(stream))
+
+
+def asked(drift: Sandbox, path: str) -> list[str]:
+    return [request for request in drift.requests if request.startswith(path)]
+
+
+def said(caplog: pytest.LogCaptureFixture, level: str) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == level]
+
+
+# What a run costs
+
+
+@pytest.mark.parametrize(
+    ("stream", "requests"),
+    [
+        ("landing_pages", 1),
+        ("contact_attributes", 1),
+        ("conversation_stats", 1),
+        ("booked_meetings", 1),
+        ("conversation_metrics", 1),
+        ("transcripts", 2),
+        ("attachments", 3),
+    ],
+)
+def test_an_unchanged_second_run_costs_what_the_readme_says(
+    sandbox: Serve, stream: str, requests: int
+) -> None:
+    drift = sandbox(60)
+    drift.account.messages_in[drift.account.begin()] = 4  # the newest has a file
+    first = read(drift, stream)
+    before = len(drift.requests)
+    second = read(drift, stream, first.state)
+    assert second.exit_code == 0
+    assert len(drift.requests) - before == requests
+
+
+@pytest.mark.parametrize(
+    "stream", ["booked_meetings", "conversation_metrics", "conversation_stats", "landing_pages"]
+)
+def test_what_drift_forgets_is_never_deleted_from_a_target(sandbox: Serve, stream: str) -> None:
+    drift = sandbox(10)
+    catalog = selecting(stream, method="FULL_TABLE")
+    config = settings(drift, emit_activate_version_messages=True)
+    kinds = {message["type"] for message in run_here(config, None, catalog).messages}
+    assert ("ACTIVATE_VERSION" in kinds) == (stream == "landing_pages")
+
+
+# Counts
+
+
+def test_counts_have_the_time_of_drifts_clock(sandbox: Serve) -> None:
+    drift = sandbox(60)
+    drift.account.now = (int(time.time()) + 10 * 24 * 3600) * 1000
+    first = read(drift, "conversation_stats")
+    counted_at = as_time(drift.account.now)
+    stats = drift.account.stats()
+    assert {row["status"]: row["count"] for row in first.records("conversation_stats")} == stats
+    assert {row["countedAt"] for row in first.records("conversation_stats")} == {counted_at}
+    drift.account.pass_time(60_000)
+    again = read(drift, "conversation_stats", first.state)
+    both = [*first.records("conversation_stats"), *again.records("conversation_stats")]
+    assert len(by_key({}, both, "conversation_stats")) == 2 * len(stats)
+
+
+# Meetings
+
+
+def meeting(drift: Sandbox, number: int, start: int, **more: Any) -> Json:
+    return {"agentId": 501, "slotStart": start, "schedulerId": number, **more}
+
+
+@pytest.mark.parametrize("meetings", [999, 1000, 2300])
+def test_windows_that_are_full_are_halved(sandbox: Serve, meetings: int) -> None:
+    drift = sandbox()
+    now = int(time.time() * 1000)
+    drift.account.now = now
+    drift.account.booked = [
+        meeting(drift, number, now + (number % 90 - 29) * DAY, slug=f"slug-{number}")
+        for number in range(meetings)
+    ]
+    output = read(drift, "booked_meetings")
+    assert output.exit_code == 0
+    due = expected(drift.account, "booked_meetings")
+    assert len(due) == meetings
+    assert by_key({}, output.records("booked_meetings"), "booked_meetings") == due
+    assert len(output.records("booked_meetings")) == meetings
+    requests = asked(drift, "/users/meetings/org")
+    assert requests[0].endswith("min_start_time=0&max_start_time=15000000000000")
+    assert len(requests) == 1 if meetings < 1000 else 3 <= len(requests) <= 9
+
+
+def test_a_moment_with_more_meetings_than_drift_gives_is_told(
+    sandbox: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    drift = sandbox()
+    drift.account.now = now = int(time.time() * 1000)
+    drift.account.booked = [meeting(drift, number, now) for number in range(1001)]
+    drift.account.booked.append(meeting(drift, 1, now + DAY))
+    output = read(drift, "booked_meetings")
+    assert output.exit_code == 1
+    assert len(output.records("booked_meetings")) == 1001
+    assert "booked_meetings: Drift gives no more than 1,000 of one moment." in said(
+        caplog, "WARNING"
+    )
+
+
+def test_meetings_without_slug(sandbox: Serve) -> None:
+    drift = sandbox()
+    start = drift.account.now
+    drift.account.booked = [
+        meeting(drift, 1, start, slug="a", eventId="b"),
+        meeting(drift, 2, start, slug="", eventId="c"),
+        meeting(drift, 3, start, slug=None),
+        meeting(drift, 4, start) | {"agentId": None},
+    ]
+    output = read(drift, "booked_meetings")
+    keys = [row["meetingKey"] for row in output.records("booked_meetings")]
+    assert keys == ["a", "c", f"501-{start}-3"]
+    assert output.exit_code == 1  # one has no key at all, and is counted
+
+
+def test_a_window_that_drift_cant_answer_is_asked_for_in_halves(sandbox: Serve) -> None:
+    drift = sandbox()
+    drift.account.now = now = int(time.time() * 1000)
+    drift.account.booked = [
+        meeting(drift, number, now + (number - 29) * DAY) for number in range(90)
+    ]
+
+    def too_long(drift: Sandbox, request: Request) -> Response | None:
+        first, last = (int(request.args[f"{end}_start_time"]) for end in ("min", "max"))
+        days = (min(last, now + 90 * DAY) - max(first, now - 30 * DAY)) / DAY
+        return html(504)(drift, request) if days > 40 else None
+
+    drift.fault = too_long
+    output = read(drift, "booked_meetings")
+    assert output.exit_code == 0
+    due = expected(drift.account, "booked_meetings")
+    assert by_key({}, output.records("booked_meetings"), "booked_meetings") == due
+    drift.fault = html(504)
+    before = len(drift.requests)
+    assert read(drift, "booked_meetings").exit_code == 1
+    assert len(drift.requests) - before == 7
+
+
+# Reports
+
+
+@pytest.mark.parametrize("nan", ["NaN", float("nan")])
+def test_a_metric_that_is_missing_is_null(sandbox: Serve, nan: float | str) -> None:
+    drift = sandbox(60)
+    drift.reports.nan = nan
+    output = read(drift, "conversation_metrics")
+    assert output.exit_code == 0
+    records = output.records("conversation_metrics")
+    assert by_key({}, records, "conversation_metrics") == expected(
+        drift.account, "conversation_metrics"
+    )
+    assert any(record["lastAgentId"] is None for record in records)
+
+
+def test_the_bookmark_is_a_time_that_has_come_less_an_hour(sandbox: Serve) -> None:
+    drift = sandbox(60)
+    now = drift.account.now = 2_000_000_000_000  # Drift's clock is far ahead of this machine's
+    first = read(drift, "conversation_metrics")
+    assert first.bookmark("conversation_metrics") == {
+        "replication_key": "updatedAt",
+        "replication_key_value": as_time(now - HOUR),
+        "covers": EVERYTHING,
+        "walk": NO_WALK,
+        "owed": [],
+    }
+    changed = list(drift.account.conversations)[:2]
+    drift.account.change(changed[0], milliseconds=5 * HOUR)
+    drift.account.date(changed[1], now - HOUR)
+    second = read(drift, "conversation_metrics", first.state)
+    assert [row["conversationId"] for row in second.records("conversation_metrics")] == changed
+    window = drift.reports.asked[-1]["filters"][0]
+    assert window["property"] == "updatedAt"
+    assert window["values"] == [now - HOUR, 15_000_000_000_000]
+    third = read(drift, "conversation_metrics", second.state, lookback_seconds=7200)
+    assert drift.reports.asked[-1]["filters"][0]["values"][0] == now + 2 * HOUR
+    assert third.bookmark("conversation_metrics") == second.bookmark("conversation_metrics")
+
+
+def test_reports_keep_to_start_date_and_statuses(sandbox: Serve) -> None:
+    drift = sandbox(60)
+    middle = sorted(row["updatedAt"] for row in drift.account.conversations.values())[30]
+    config: Json = {"start_date": as_time(middle), "statuses": ["open", "closed"]}
+    output = read(drift, "conversation_metrics", **config)
+    assert {row["conversationId"] for row in output.records("conversation_metrics")} == {
+        row["id"]
+        for row in drift.account.conversations.values()
+        if row["updatedAt"] >= middle and row["status"] in {"open", "closed"}
+    }
+    more = read(drift, "conversation_metrics", output.state)
+    due = expected(drift.account, "conversation_metrics")
+    assert by_key({}, more.records("conversation_metrics"), "conversation_metrics") == due
+
+
+def test_reports_that_are_cut_are_halved_at_sixty_a_minute_and_resumed(sandbox: Serve) -> None:
+    drift = sandbox(60)
+    now = int(time.time() * 1000)
+    for number, id_ in enumerate(drift.account.conversations):
+        drift.account.date(id_, now - number * 70 * DAY)
+    drift.reports.rows = 10
+    arrived: list[float] = []
+    refused = answers(error(401, "authentication_error", "no"))
+    drift.fault = first_of(
+        lambda drift, request: arrived.append(time.monotonic()), since(12, refused)
+    )
+    failed = read(drift, "conversation_metrics", requests_per_minute=60_000)
+    assert failed.exit_code == 1
+    assert len(arrived) == 12
+    assert arrived[10] - arrived[0] > 9.5
+    drift.fault = None
+    again = read(drift, "conversation_metrics", failed.state)
+    assert again.exit_code == 0
+    before, after = (run.records("conversation_metrics") for run in (failed, again))
+    due = expected(drift.account, "conversation_metrics")
+    assert by_key({}, before + after, "conversation_metrics") == due
+    assert before
+    assert len(before + after) == len(due)
+
+
+def test_a_count_that_rows_contradict_ends_the_stream(
+    sandbox: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    drift = sandbox(3)
+    drift.fault = edited(lambda body: body.update(count=3, data=[]))
+    assert read(drift, "conversation_metrics").exit_code == 1
+    assert len(drift.requests) == 1
+    (line,) = said(caplog, "ERROR")
+    assert "counts 3 conversations, but names 0" in line
+
+
+@pytest.mark.parametrize("wrong", [[1, 2], None, "NaN"])
+def test_metrics_that_were_not_asked_for_are_not_guessed(sandbox: Serve, wrong: Any) -> None:
+    drift = sandbox(3)
+    drift.fault = edited(lambda body: body["data"][0].update(metrics=wrong))
+    output = read(drift, "conversation_metrics")
+    assert output.exit_code == 1
+    assert output.records("conversation_metrics") == []
+    assert output.bookmark("conversation_metrics")["replication_key_value"] is None
+
+
+@pytest.mark.parametrize("gone", [error(404, "not_found", "no"), Response(status=410)])
+def test_reports_that_are_gone_are_one_line(
+    sandbox: Serve, caplog: pytest.LogCaptureFixture, gone: Response
+) -> None:
+    drift = sandbox(3)
+    drift.fault = lambda _, request: gone if request.path == REPORT else None
+    output = run_here(settings(drift), None, selecting("conversations", "conversation_metrics"))
+    assert output.exit_code == 1
+    assert len(output.records()) == 3
+    (line,) = said(caplog, "ERROR")
+    assert line.startswith(
+        f"conversation_metrics: POST {REPORT}: Drift answered {gone.status_code}"
+    )
+    assert line.endswith("Drift has no reports any more.")
+
+
+def test_a_post_is_asked_again_like_a_get(sandbox: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    drift = sandbox(3)
+    drift.faults = {
+        1: answers(error(429, "rate_limit", "no", {"Retry-After": "1"})),
+        2: html(503),
+    }
+    started = time.monotonic()
+    output = read(drift, "conversation_metrics", max_retries=2)
+    assert output.exit_code == 0
+    assert time.monotonic() - started > 1
+    assert len(output.records("conversation_metrics")) == 3
+    assert len(drift.reports.asked) == 1
+    assert len([line for line in said(caplog, "WARNING") if f"POST {REPORT}" in line]) == 2
+
+
+# Transcripts
+
+
+@pytest.mark.parametrize("as_json_", [False, True])
+def test_transcripts_as_text_and_in_json(sandbox: Serve, as_json_: bool) -> None:  # noqa: FBT001
+    drift = sandbox(40, transcripts_as_json=as_json_)
+    output = read(drift, "transcripts")
+    due = expected(drift.account, "transcripts")
+    assert by_key({}, output.records("transcripts"), "transcripts") == due
+    assert any("Zoë" in row["transcript"] for row in output.records("transcripts"))
+
+
+def test_a_transcript_is_utf_8_whatever_the_header_says(sandbox: Serve) -> None:
+    drift = sandbox(1)
+    content = "Zoë\0 ✓".encode() + b"\xff"
+    answer = Response(content, content_type="text/plain; charset=latin-1")
+    drift.fault = lambda _, request: answer if "transcript" in request.path else None
+    (record,) = read(drift, "transcripts").records("transcripts")
+    assert record["transcript"] == "Zoë\ufffd ✓\ufffd"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Response("<html>Log in</html>", mimetype="text/html"),
+        as_json({"data": {"messages": []}}),
+        Response("cut", mimetype="application/json"),
+    ],
+)
+def test_a_transcript_that_is_no_text_is_owed(sandbox: Serve, answer: Response) -> None:
+    drift = sandbox(5)
+    bad = list(drift.account.conversations)[2]
+    drift.fault = items_never_load([bad], answer)
+    failed = read(drift, "transcripts")
+    assert failed.exit_code == 1
+    assert [owed["id"] for owed in failed.bookmark("transcripts")["owed"]] == [bad]
+    drift.fault = None
+    again = read(drift, "transcripts", failed.state)
+    assert again.exit_code == 0
+    records = failed.records("transcripts") + again.records("transcripts")
+    assert by_key({}, records, "transcripts") == expected(drift.account, "transcripts")
+
+
+# Attachments
+
+
+def with_files(drift: Sandbox, *messages: int) -> list[int]:
+    """Give the conversations so many messages; 4 of them have a file, of which this is the id."""
+    ids = list(drift.account.conversations)
+    drift.account.messages_in = dict(zip(ids, messages, strict=True))
+    return [(id_ * 1000 + 3) * 10 for id_ in ids]
+
+
+def test_files_of_no_bytes_of_the_largest_size_and_above(
+    sandbox: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    drift = sandbox(3)
+    empty, largest, larger = with_files(drift, 4, 4, 4)
+    drift.account.file_sizes = {empty: 0, largest: 200_000, larger: 200_001}
+    output = read(drift, "attachments", max_attachment_bytes=200_000, max_retries=3)
+    assert output.exit_code == 0
+    records = {row["id"]: row for row in output.records("attachments")}
+    due = {row["id"]: row for row in expected(drift.account, "attachments").values()}
+    assert records[empty] == due[empty]
+    assert records[empty]["content"] == ""
+    assert records[largest] == due[largest]
+    without = {k: v for k, v in due[larger].items() if k not in {"size", "sha256", "content"}}
+    assert records[larger] == without | {"whyNoContent": "it has more than 200000 bytes"}
+    assert len(asked(drift, f"/attachments/{larger}/")) == 1
+    assert said(caplog, "WARNING") == []
+
+
+def test_a_file_that_is_gone_or_has_no_id_keeps_its_row(sandbox: Serve) -> None:
+    drift = sandbox(2)
+    gone, nameless = with_files(drift, 4, 4)
+
+    def forget(body: Json) -> None:
+        for message in body["data"]["messages"]:
+            for file in message.get("attachments", []):
+                del file["id"]
+
+    path = f"/conversations/{nameless // 10_000}/messages"
+    forgetting = edited(forget)
+    drift.fault = first_of(
+        items_never_load([gone], error(404, "not_found", "No attachment")),
+        lambda drift, request: forgetting(drift, request) if request.path == path else None,
+    )
+    output = read(drift, "attachments")
+    assert output.exit_code == 0
+    why = {row["messageId"]: row.get("whyNoContent") for row in output.records("attachments")}
+    assert why == {gone // 10: "it is gone", nameless // 10: "Drift names no id for it"}
+    assert not any("content" in row for row in output.records("attachments"))
+    assert asked(drift, "/attachments/") == [f"/attachments/{gone}/data"]
+
+
+def test_a_file_that_fails_makes_its_conversation_owed(sandbox: Serve) -> None:
+    drift = sandbox(3)
+    bad = with_files(drift, 25, 25, 4)[1]
+    drift.fault = items_never_load([bad], html(404))
+    failed = read(drift, "attachments", concurrency=4)
+    assert failed.exit_code == 1
+    due = expected(drift.account, "attachments")
+    records = by_key({}, failed.records("attachments"), "attachments")
+    assert records == {key: row for key, row in due.items() if row["id"] != bad}
+    assert [one["id"] for one in failed.bookmark("attachments")["owed"]] == [bad // 10_000]
+    still = read(drift, "attachments", failed.state, concurrency=4)
+    assert still.exit_code == 0
+    assert still.bookmark("attachments")["owed"]
+    drift.fault = None
+    mended = read(drift, "attachments", still.state, concurrency=4)
+    assert mended.exit_code == 0
+    assert mended.bookmark("attachments")["owed"] == []
+    assert by_key(records, mended.records("attachments"), "attachments") == due
+
+
+def test_a_slow_file_is_no_answer_that_takes_too_long(sandbox: Serve) -> None:
+    drift = sandbox(1)
+    (slow,) = with_files(drift, 4)
+    drift.account.file_sizes = {slow: 30}
+    drift.fault = lambda drift, request: (
+        drip(0.05)(drift, request) if request.path.startswith("/attachments/") else None
+    )
+    started = time.monotonic()
+    output = read(drift, "attachments", request_timeout=1)
+    assert time.monotonic() - started > 1.4
+    assert output.exit_code == 0
+    assert output.records("attachments")[0]["size"] == 30
+
+
+def test_the_host_that_a_message_names_is_never_contacted(sandbox: Serve) -> None:
+    drift, elsewhere = sandbox(30), sandbox(30)
+    drift.account.files_at = elsewhere.url
+    output = read(drift, "attachments", concurrency=8)
+    records = output.records("attachments")
+    assert records
+    assert by_key({}, records, "attachments") == expected(drift.account, "attachments")
+    assert elsewhere.requests == []
+    assert TOKEN not in str(output.messages)
+
+
+class SlowTarget(Target):
+    """Takes its time with each file, and looks how many were asked for meanwhile."""
+
+    def __init__(self, drift: Sandbox) -> None:
+        super().__init__()
+        self.drift = drift
+        self.ahead: list[int] = []
+        self.taken = 0
+
+    def take(self, message: Json) -> None:
+        super().take(message)
+        if message["type"] == "RECORD" and self.taken < 6:
+            time.sleep(0.15)
+            self.ahead.append(len(asked(self.drift, "/attachments/")) - self.taken)
+            self.taken += 1
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_no_more_files_are_in_memory_than_requests_under_way(
+    sandbox: Serve, concurrency: int
+) -> None:
+    drift = sandbox(12)
+    with_files(drift, *[4, 25, 25] * 4)
+    target = SlowTarget(drift)
+    config = settings(drift, concurrency=concurrency, page_size=4)
+    output = run_here(config, None, selecting("attachments"), target)
+    assert by_key({}, output.records("attachments"), "attachments") == expected(
+        drift.account, "attachments"
+    )
+    assert max(target.ahead) == concurrency
+
+
+def test_a_target_that_dies_after_any_message_loses_no_file(sandbox: Serve) -> None:
+    drift = sandbox(4)
+    with_files(drift, 4, 25, 0, 4)
+    config, catalog = settings(drift, page_size=2, concurrency=3), selecting("attachments")
+    whole = run_here(config, None, catalog).messages
+    for messages in range(len(whole)):
+        first = run_here(config, None, catalog, Target(dies_after=messages))
+        second = run_here(config, first.state if first.states else None, catalog)
+        records = first.records("attachments") + second.records("attachments")
+        due = expected(drift.account, "attachments")
+        assert by_key({}, records, "attachments") == due
+
+
+def test_a_conversation_that_changes_has_its_files_again(sandbox: Serve) -> None:
+    drift = sandbox(10)
+    first = read(drift, "attachments")
+    id_ = list(drift.account.conversations)[4]
+    drift.account.messages_in[id_] = 24
+    drift.account.change(id_)
+    second = read(drift, "attachments", first.state)
+    records = first.records("attachments") + second.records("attachments")
+    due = expected(drift.account, "attachments")
+    assert by_key({}, records, "attachments") == due
+    new = [row for row in second.records("attachments") if row["messageId"] == id_ * 1000 + 24]
+    assert [row["position"] for row in new] == [0, 1]
+    assert base64.b64decode(new[1]["content"]) == drift.account.file(new[1]["id"])
