@@ -107,6 +107,8 @@ class ActivatingStream(WarningStream):
 class HandingOnStream(ActivatingStream):
     """A stream that spends nothing on records that nothing changes."""
 
+    TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE  # they are shaped as the schema says
+
     # Private in the SDK, which walks through every record even if there is nothing to do to it.
     @override
     def _generate_record_messages(self, record: Row) -> Generator[RecordMessage, None, None]:
@@ -135,8 +137,6 @@ class DriftStream(HandingOnStream):
     A subclass declares `path`, `records_jsonpath` and `scope`; rows leave it shaped as its schema
     says.
     """
-
-    TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE  # conform() has done more than that
 
     primary_keys: tuple[str, ...] = ("id",)
     schema = StreamSchema(SchemaDirectory(schemas))

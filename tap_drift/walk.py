@@ -220,15 +220,18 @@ class Stand(NamedTuple):
 
     def after(self, ask: Ask, page: Page) -> Stand:
         """Say where the walk stands once a page is written."""
-        times = [place.updatedAt for place in page.places]
+        places = page.places
+        times = [place.updatedAt for place in places]
+        unread = times[places.index(self.last) :] if self.last in places else times
         above = [self.last.updatedAt] if self.last and not ask.overlap else []
         if self.page and page.rows == self.page.rows:
             above = []
         order = above + times
-        top = self.top or max((time for time in times if time <= page.now), default=None)
+        # Where the pages above held rows from the future alone, rows may begin between: next time.
+        top = self.top or max((time for time in unread if time <= page.now), default=None)
         return self._replace(
             ask=ask,
-            last=page.places[-1] if times else self.last,
+            last=places[-1] if places else self.last,
             top=top,
             page=page,
             is_in_order=self.is_in_order and order == sorted(order, reverse=True),
@@ -298,7 +301,8 @@ class Stand(NamedTuple):
         if self.page and page.rows == self.page.rows:
             return True
         is_above = page.places[-1].updatedAt >= self.last.updatedAt
-        return is_above and self.last not in page.places
+        overlaps = self.last in page.places or page.rows[0].fields in self.above
+        return is_above and not overlaps
 
     def new_rows(self, page: Page, *, is_in_order: bool) -> list[Row]:
         """Leave out what was written before, and what is below the floor."""

@@ -52,7 +52,7 @@ class Run:
         self.requests = self.drift.requests[before:]
         assert output.exit_code == exit_code
         self.state = output.state
-        self.target = upserted(self.target, output.records(self.stream))
+        self.target = upserted(self.target, output.records(self.stream), self.stream)
         return output
 
     def interrupted(self, at: int, **config: Any) -> Output:

@@ -392,7 +392,7 @@ def test_accounts_deleted_between_pages_hide_no_other(sandbox: Serve, gone: int)
         run = Run(drift, "accounts")
         output = run_here(settings(drift), None, run.catalog)
         assert output.exit_code == 0
-        arrived = upserted({}, output.records("accounts"))
+        arrived = upserted({}, output.records("accounts"), "accounts")
         kept = {row["accountId"] for row in every}
         assert kept <= arrived.keys()
         assert len(drift.requests) <= 8

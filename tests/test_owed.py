@@ -81,7 +81,7 @@ class Runs:
         self.first_request = len(self.drift.requests)
         config = settings(self.drift, **self.config | config)
         output = run_here(config, self.state, selecting(self.stream), target)
-        self.target = upserted(self.target, output.records(self.stream))
+        self.target = upserted(self.target, output.records(self.stream), self.stream)
         self.state = output.state if output.states else self.state
         return output
 
@@ -420,12 +420,12 @@ def test_full_table_runs_owe_nothing_to_the_next(
         output = run_here(config, state, catalog)
         state = output.state
         assert output.exit_code == 1
-        assert upserted({}, output.records(stream)) == runs.due(poison)
+        assert upserted({}, output.records(stream), stream) == runs.due(poison)
         assert "owed" not in state["bookmarks"].get(stream, {})
     runs.drift.fault = None
     output = run_here(config, state, catalog)
     assert output.exit_code == 0
-    assert upserted({}, output.records(stream)) == runs.due()
+    assert upserted({}, output.records(stream), stream) == runs.due()
 
 
 def test_a_full_table_run_asks_again_before_it_ends(sandbox: Serve) -> None:
@@ -434,7 +434,7 @@ def test_a_full_table_run_asks_again_before_it_ends(sandbox: Serve) -> None:
     catalog = selecting(runs.stream, method="FULL_TABLE")
     output = run_here(settings(runs.drift), None, catalog)
     assert output.exit_code == 0
-    assert upserted({}, output.records(runs.stream)) == runs.due()
+    assert upserted({}, output.records(runs.stream), runs.stream) == runs.due()
 
 
 def batch_config(folder: Path) -> Json:
@@ -682,7 +682,7 @@ def test_rows_without_a_key_are_left_out(
     drift.fault = once
     output = run_here(settings(drift), None, selecting(stream))
     assert output.exit_code == 1
-    assert upserted({}, output.records(stream)) == expected(drift.account, stream)
+    assert upserted({}, output.records(stream), stream) == expected(drift.account, stream)
     number = len(list(kinds))
     assert said() == [f"{stream}: {number} without a usable {key} had to be left out."]
 

@@ -262,7 +262,7 @@ def check_not_again(tap: Driver, before: State) -> None:
 def check_order(tap: Driver, before: State) -> None:
     """Rows that do not come newest first are noticed."""
     is_resumed = before.get("walk", {}).get("cursor") is not None
-    is_straight = not tap.world.had & {"circle", "counts circle"}
+    is_straight = not tap.world.had & {"circle", "counts circle", "sizes", "slow"}
     if is_straight and not is_resumed and not any("tarting over" in say.text for say in tap.said):
         times = [row.place.updatedAt for row in tap.written if row.timed]
         is_said = any("newest first" in say.text for say in tap.said)

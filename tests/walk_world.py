@@ -210,7 +210,7 @@ class World:
             troubles -= tokens
         if not is_both:
             troubles -= counts
-        if troubles & {"slow", "counts circle"} or self.random.random() < 0.5:
+        if "slow" in troubles or self.random.random() < 0.5:
             self.quieten()
 
     def quieten(self) -> None:
@@ -300,7 +300,10 @@ def may_hear(world: World, warning: str) -> bool:
         return bool(world.had & {"future", "poisoned"})
     if "do not come newest first" in warning:
         by_id = bool(world.forms & {"next", "both"}) and world.kind == "id" and world.moves
-        return by_id or bool(world.had & {"absurd", "circle", "counts circle", "tokens ignored"})
+        reasons = {"absurd", "circle", "counts circle", "tokens ignored"}
+        if "switches" in world.had:  # from a page without times, that rows shifted, to its token
+            reasons |= {"untimed"}
+        return by_id or bool(world.had & reasons)
     return "tarting over" in warning and may_begin_again(world, warning)
 
 
