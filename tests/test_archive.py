@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import gzip
 import json
 import os
 import random
@@ -11,79 +10,35 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from click.testing import CliRunner, Result
 
-from tap_drift.archive.cli import main
-from tap_drift.archive.copying import all_streams
+from tests.archives import (
+    COMPLETE,
+    DAMAGED,
+    FAILED,
+    IN_USE,
+    NO_ARCHIVE,
+    NOT_COMPLETE,
+    OTHER_ACCOUNT,
+    archive,
+    arguments,
+    call,
+    holds,
+    newest,
+    sums_agree,
+    verdict,
+)
 from tests.sandbox import TOKEN, Account, Sandbox
 from tests.sandbox.expected import expected
-from tests.sandbox.server import answers, error, items_never_load, since
-from tests.tap import settings
+from tests.sandbox.server import Request, answers, error, items_never_load, since
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     Serve = Callable[..., Sandbox]
-    Json = dict[str, Any]
-
-COMPLETE, FAILED, NOT_COMPLETE, DAMAGED, NO_ARCHIVE, IN_USE, OTHER_ACCOUNT = 0, 1, 3, 4, 5, 6, 7
-STREAMS = sorted(all_streams())
-FORGOTTEN = {"booked_meetings", "conversation_stats"}
-"""What Drift forgets or counts anew: not to be held against the account row by row."""
-
-
-def arguments(drift: Sandbox, folder: Path, *more: str, **config: Any) -> list[str]:
-    file = folder.parent / f"{folder.name}.config.json"
-    config = {"concurrency": 4, "lookback_seconds": 300, **config}
-    file.write_text(json.dumps(settings(drift, **config)))
-    return [str(folder), "--config", str(file), *more]
-
-
-def archive(drift: Sandbox, folder: Path, *more: str, **config: Any) -> Result:
-    """Make an archive, without a copy to read."""
-    return call(*arguments(drift, folder, "--no-read", *more, **config))
-
-
-def call(*arguments: str) -> Result:
-    result = CliRunner().invoke(main, arguments)
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
-def verdict(result: Result) -> str:
-    return result.stdout.splitlines()[-1]
-
-
-def rows(folder: Path, stream: str) -> list[Json]:
-    path = folder / "data" / f"{stream}.jsonl.gz"
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
-
-
-def newest(folder: Path, stream: str) -> dict[Any, Json]:
-    """The newest row of each key, as whoever reads the files finds it."""
-    key = all_streams()[stream]["key_properties"]
-    held = {tuple(row[field] for field in key): row for row in rows(folder, stream)}
-    return {only[0] if len(only) == 1 else only: row for only, row in held.items()}
-
-
-def holds(folder: Path, account: Account) -> None:
-    for stream in set(STREAMS) - FORGOTTEN:
-        held, all_ = newest(folder, stream), expected(account, stream)
-        if stream == "contacts":  # a run that goes on meets them with an older conversation
-            for contact in [*held.values(), *all_.values()]:
-                contact.pop("conversationUpdatedAt")
-        assert held == all_, stream
-
-
-def sums_agree(folder: Path) -> bool:
-    check = ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"]
-    return subprocess.run(check, cwd=folder, check=False, capture_output=True).returncode == 0
 
 
 def test_a_copy_is_complete_and_says_so(sandbox: Serve, tmp_path: Path) -> None:
@@ -96,8 +51,8 @@ def test_a_copy_is_complete_and_says_so(sandbox: Serve, tmp_path: Path) -> None:
     account = drift.account
     assert report["streams"]["messages"]["keys"] == sum(account.messages_in.values())
     silent = sorted(id_ for id_, number in account.messages_in.items() if not number)
-    assert report["conversations_without"]["messages"]["empty"] == silent
-    assert report["conversations_without"]["conversation_details"]["not_read"] == []
+    assert report["without"]["messages"]["empty"] == silent
+    assert report["without"]["conversation_details"]["not_read"] == []
     checked = call(str(folder), "--check")
     assert (checked.exit_code, checked.stdout) == (COMPLETE, result.stdout)
 
@@ -143,16 +98,17 @@ def test_killed_at_any_moment_it_goes_on(sandbox: Serve, tmp_path: Path) -> None
 
 def test_a_run_that_goes_on_asks_for_no_contact_again(sandbox: Serve, tmp_path: Path) -> None:
     drift, folder = sandbox(80), tmp_path / "archive"
-    drift.fault = since(60, answers(error(401, "authentication_error", "The token is invalid")))
+    drift.fault = since(40, answers(error(401, "authentication_error", "The token is invalid")))
     first = archive(drift, folder, "--streams", "contacts", page_size=5)
     assert first.exit_code == NOT_COMPLETE
-    asked = [path for path in drift.requests[:59] if path.startswith("/contacts/")]
+    asked = [path for path in drift.requests[:39] if path.startswith("/contacts/")]
     assert len(asked) > 20
     drift.fault = None
     before = len(drift.requests)
-    assert verdict(archive(drift, folder, "--streams", "contacts", page_size=5)) == "complete"
-    again = [path for path in drift.requests[before:] if path in asked]
-    assert len(again) <= 10  # those of pages that no STATE vouched for
+    again = archive(drift, folder, "--streams", "contacts", page_size=5)
+    assert verdict(again) == "complete (as far as was asked for: only contacts)"
+    twice = [path for path in drift.requests[before:] if path in asked]
+    assert len(twice) <= 10  # those of pages that no STATE vouched for
     assert len(newest(folder, "contacts")) == len(expected(drift.account, "contacts"))
 
 
@@ -191,10 +147,28 @@ def test_what_was_gone_is_known_to_be_gone(sandbox: Serve, tmp_path: Path) -> No
     result = archive(drift, folder)
     assert verdict(result) == "complete"
     report = json.loads((folder / "report.json").read_text())
-    assert report["conversations_without"]["messages"]["gone"] == [gone]
-    assert f"without messages, because they were gone when their turn came: {gone}." in (
-        result.stdout
-    )
+    assert report["without"]["messages"]["gone"] == [gone]
+    line = f"messages: gone when their turn came, those of 1 conversations: {gone}."
+    assert line in result.stdout.splitlines()
+
+
+def test_what_was_deleted_after_the_list_was_read_is_known_to_be_gone(
+    sandbox: Serve, tmp_path: Path
+) -> None:
+    account, folder = Account(20), tmp_path / "archive"
+    drift = sandbox(account)
+    deleted = sorted(account.conversations)[3]
+
+    def delete(drift: Sandbox, request: Request) -> None:
+        if request.path == "/teams/org" and deleted in account.conversations:
+            account.delete(deleted)
+
+    drift.fault = delete
+    result = archive(drift, folder)
+    assert verdict(result) == "complete"
+    report = json.loads((folder / "report.json").read_text())
+    assert report["streams"]["conversations"]["keys"] == 20
+    assert report["without"]["transcripts"]["gone"] == [deleted]
 
 
 def test_a_stream_that_fails_makes_it_not_complete(sandbox: Serve, tmp_path: Path) -> None:
@@ -223,7 +197,8 @@ def test_a_conversation_that_changed_after_its_messages_were_read_shows(
 
 def test_only_some_streams(sandbox: Serve, tmp_path: Path) -> None:
     drift, folder = sandbox(5), tmp_path / "archive"
-    assert verdict(archive(drift, folder, "--streams", "users,teams")) == "complete"
+    result = archive(drift, folder, "--streams", "users,teams")
+    assert verdict(result) == "complete (as far as was asked for: only teams, users)"
     assert sorted(path.name for path in (folder / "data").iterdir()) == [
         "teams.jsonl.gz",
         "users.jsonl.gz",
@@ -340,6 +315,15 @@ def test_a_folder_with_other_things_is_left_alone(sandbox: Serve, tmp_path: Path
     result = archive(sandbox(5), folder)
     assert result.exit_code == FAILED
     assert "is not empty, and holds no archive" in result.stderr
+    assert [path.name for path in folder.iterdir()] == ["letter.txt"]
+
+
+def test_killed_in_its_first_moment_it_begins(sandbox: Serve, tmp_path: Path) -> None:
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    for name in (".lock", "state.json.new"):
+        (folder / name).write_text("")
+    assert archive(sandbox(5), folder).exit_code == COMPLETE
 
 
 def test_two_at_once(sandbox: Serve, tmp_path: Path) -> None:

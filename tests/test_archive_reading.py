@@ -15,13 +15,12 @@ from typing import Any
 
 import pytest
 
-from tap_drift.archive.copying import all_streams
 from tap_drift.archive.pages import clean
 from tap_drift.archive.sqlite import safe_name
+from tests.archives import arguments, call
 from tests.sandbox import Account, Sandbox
 from tests.sandbox.expected import as_time
 from tests.sandbox.items import DAY
-from tests.test_archive import arguments, call
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -243,7 +242,6 @@ def test_who_answers(read: tuple[Path, Account]) -> None:
     ]
 
 
-@pytest.mark.skipif("booked_meetings" not in all_streams(), reason="has no such stream yet")
 def test_playbooks_and_landing_pages(read: tuple[Path, Account]) -> None:
     folder, account = read
     since = account.now - 30 * DAY

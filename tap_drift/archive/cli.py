@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tap_drift.archive import copying, report
-from tap_drift.archive.endings import COMPLETE, DAMAGED, NOT_COMPLETE, ArchiveEnd
-from tap_drift.archive.folder import Folder
+from tap_drift.archive import checking, copying, report
+from tap_drift.archive.endings import COMPLETE, DAMAGED, FAILED, NOT_COMPLETE, ArchiveEnd
+from tap_drift.archive.folder import Folder, cant_write
 from tap_drift.archive.progress import Progress
 from tap_drift.archive.writer import now
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @click.command(
@@ -29,7 +34,7 @@ from tap_drift.archive.writer import now
 @click.option("--check", is_flag=True, help="Only report again, from the files alone.")
 @click.option("--read", "read_only", is_flag=True, help="Only make the copy to read again.")
 @click.option("--no-read", is_flag=True, help="Make no copy to read.")
-def main(  # noqa: PLR0913  (one for each option)
+def command(  # noqa: PLR0913  (one for each option)
     folder: Path,
     config: tuple[str, ...],
     streams: str | None,
@@ -48,37 +53,52 @@ def main(  # noqa: PLR0913  (one for each option)
         raise click.UsageError(msg)
     archive = Folder(folder)
     progress = Progress(archive)
+    names = (streams or "").replace(",", " ").split()
     try:
         if check:
             sys.exit(_check(archive))
         if read_only:
-            archive.load()
-        with archive.locked():
-            if read_only:
+            archive.load()  # so that no folder is made where there is none
+            with archive.locked():
+                archive.take_up()
                 _read(archive, progress)
-                return
-            files = [Path(one) for one in config if one != "ENV"]
-            names = [name for name in (streams or "").replace(",", " ").split() if name]
-            copying.make(archive, progress, files, names or None)
-            made = report.make(archive, now())
-            archive.end(made, now())
-            if not no_read:
-                _read(archive, progress)
-        click.echo(report.as_text(made))
-        sys.exit(COMPLETE if made["complete"] else NOT_COMPLETE)
+        else:
+            with archive.locked():
+                made = _copy(archive, progress, config, names)
+                try:
+                    if not no_read:
+                        _read(archive, progress)
+                finally:
+                    click.echo(report.as_text(made))
+            sys.exit(COMPLETE if made["complete"] else NOT_COMPLETE)
     except ArchiveEnd as end:
         click.echo(end.text, err=not check)
         sys.exit(end.code)
+    except (OSError, sqlite3.Error) as error:
+        click.echo(cant_write(folder, error).text, err=True)
+        sys.exit(FAILED)
 
 
 def _check(archive: Folder) -> int:
     archive.load()
-    if damages := list(archive.damages()):
+    if damages := list(checking.damages(archive)):
         click.echo(f"damaged: {'; '.join(damages)}")
         return DAMAGED
     made = report.make(archive, now())
     click.echo(report.as_text(made))
     return COMPLETE if made["complete"] else NOT_COMPLETE
+
+
+def _copy(
+    archive: Folder, progress: Progress, config: Sequence[str], names: Sequence[str]
+) -> dict[str, Any]:
+    copying.make(archive, progress, config, names or None)
+    made = report.make(archive, now())
+    if again := copying.owe_what_no_list_showed(archive, made, names):
+        copying.make(archive, progress, config, again)
+        made = report.make(archive, now())
+    archive.end(made, now())
+    return made
 
 
 def _read(archive: Folder, progress: Progress) -> None:

@@ -6,21 +6,20 @@ import logging
 import signal
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from singer_sdk.exceptions import ConfigValidationError, SingerSDKError
 
-from tap_drift.archive.endings import FAILED, OTHER_ACCOUNT, ArchiveEnd
+from tap_drift import given, signals
+from tap_drift.archive.endings import FAILED, OTHER_ACCOUNT, ArchiveEnd, stopped
 from tap_drift.archive.folder import ASKED
 from tap_drift.archive.writer import ArchiveWriter
 from tap_drift.compat import override
 from tap_drift.items import ItemsStream
-from tap_drift.signals import SIGNALLED
+from tap_drift.owed import MOST_OWED
 from tap_drift.streams import ContactsStream
 from tap_drift.tap import TapDrift
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
-    from pathlib import Path
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from singer_sdk import Stream
 
@@ -67,7 +66,7 @@ class Warnings(logging.Handler):
 
 
 def make(
-    folder: Folder, progress: Progress, config: list[Path], names: Collection[str] | None
+    folder: Folder, progress: Progress, config: Sequence[str], names: Collection[str] | None
 ) -> None:
     """Read everything that is not there yet.
 
@@ -84,9 +83,10 @@ def make(
     logger = logging.getLogger(TapDrift.name)
     logger.addHandler(warnings)
     logger.propagate = False
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in signals.TO_END}
     try:
-        folder.examine()
+        if folder.exists:
+            folder.take_up()
         writer = ArchiveWriter(folder, progress)
         tap = _tap(folder, writer, config, names)
         _claim(folder, tap)
@@ -104,9 +104,8 @@ def make(
         lines = getattr(error, "errors", None) or [str(error)]
         raise ArchiveEnd(FAILED, "\n".join(map(str, lines))) from None
     except SystemExit as end:
-        if end.code in {SIGNALLED + signal.SIGINT, SIGNALLED + signal.SIGTERM}:
-            text = "Stopped. What was read is safe; the same command goes on."
-            raise ArchiveEnd(int(end.code), text) from None
+        if not isinstance(end, ArchiveEnd):  # the tap was told to end
+            raise stopped(end.code) from None
         raise
     finally:
         folder.close()
@@ -114,6 +113,39 @@ def make(
         logger.propagate = True
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def owe_what_no_list_showed(
+    folder: Folder, report: Mapping[str, Any], names: Collection[str] | None
+) -> list[str]:
+    """Have what is missing asked for by its number, though every list was read to its end.
+
+    It was deleted after `conversations` were read; asked for once more, that is known.
+
+    Args:
+        folder: The archive; it is locked.
+        report: What it holds.
+        names: The streams that were read; all if there are none.
+
+    Returns:
+        Those that are to be read again.
+
+    Raises:
+        ArchiveEnd: The folder can't be written.
+    """
+    bookmarks, streams = folder.contents.state.get("bookmarks") or {}, []
+    for name, without in report["without"].items():
+        owed = (bookmarks.get(name) or {}).get("owed") or []
+        known = {one["id"] for one in owed}
+        ids = [*without["not_read"], *without["changed_since"]]
+        new = [{"id": id_, "updatedAt": None} for id_ in ids if id_ not in known]
+        was_read = report["streams"][name]["read_to_end_at"] and (not names or name in names)
+        if new and was_read:
+            bookmarks[name]["owed"] = [*owed, *new[: MOST_OWED - len(owed)]]
+            streams.append(name)
+    if streams:
+        folder.commit()
+    return streams
 
 
 def _remember_contacts(folder: Folder, tap: ArchivedTap) -> None:
@@ -139,7 +171,7 @@ def all_streams() -> dict[str, Any]:
 
 
 def _tap(
-    folder: Folder, writer: ArchiveWriter, config: list[Path], names: Collection[str] | None
+    folder: Folder, writer: ArchiveWriter, config: Sequence[str], names: Collection[str] | None
 ) -> ArchivedTap:
     entries = all_streams()
     if unknown := sorted(set(names or ()) - entries.keys()):
@@ -165,15 +197,12 @@ def _tap(
     return tap
 
 
-def _settings(files: Iterable[Path]) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    for file in files:
-        try:
-            settings |= msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
-        except (OSError, ValueError) as error:
-            text = f"--config {file} can't be read as a file of JSON settings: {error}"
-            raise ArchiveEnd(FAILED, text) from None
-    return settings
+def _settings(files: Iterable[str]) -> dict[str, Any]:
+    try:
+        return given.settings(file for file in files if file != "ENV")
+    except (OSError, ValueError) as error:
+        text = f"--config can't be read as a file of JSON settings: {error}"
+        raise ArchiveEnd(FAILED, text) from None
 
 
 def _refuse_what_changes_rows(config: Mapping[str, Any]) -> None:
@@ -186,7 +215,8 @@ def _refuse_what_changes_rows(config: Mapping[str, Any]) -> None:
 def _claim(folder: Folder, tap: ArchivedTap) -> None:
     """Make sure that the folder is of the account that the token belongs to."""
     known = folder.contents.account
-    account = tap.owner.account(known)
+    # One whose number could not be found out is asked for again.
+    account = tap.owner.account(None if (known or "").startswith(":") else known)
     before, now = ((of or "").partition(":")[0] for of in (known, account))
     if before and now and before != now:
         text = f"{folder.path} is of account {before}, the token of {now}. Name another folder."

@@ -114,6 +114,9 @@ def digest(path: Path, known: Length) -> Any:
     except FileNotFoundError:
         msg = "is missing"
         raise FileError(msg) from None
+    except OSError as error:
+        msg = f"can't be read: {error.strerror}"
+        raise FileError(msg) from None
     if left:
         msg = f"is cut: {left:,} bytes of {known.bytes:,} are missing"
         raise FileError(msg)

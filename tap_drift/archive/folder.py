@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 STATE, REPORT, SUMS, LOCK = "state.json", "report.json", "SHA256SUMS", ".lock"
 
+FORMAT = 1
+
 ASKED = "asked"
 """The rows that say what was asked of each conversation or contact, and how much there was."""
 
@@ -46,7 +48,7 @@ class Contents(msgspec.Struct):
     warnings: list[str] = []
     ended_at: str | None = None
     """When the last run came to its end; `None` if it did not, or is under way."""
-    format: int = 1
+    format: int = FORMAT
 
 
 class Folder:
@@ -65,6 +67,11 @@ class Folder:
 
     # Reading
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is an archive."""
+        return (self.path / STATE).exists()
+
     def load(self) -> Self:
         """Read what `state.json` says.
 
@@ -80,6 +87,9 @@ class Folder:
             raise ArchiveEnd(FAILED, f"{self.path} can't be read: {error}") from None
         except ValueError as error:
             raise ArchiveEnd(DAMAGED, f"damaged: {STATE} can't be read: {error}") from None
+        if self.contents.format != FORMAT:
+            text = f"{self.path} was made by a newer tap-drift, which it takes to go on."
+            raise ArchiveEnd(FAILED, text)
         return self
 
     def rows(self, name: str) -> Iterator[dict[str, Any]]:
@@ -90,52 +100,9 @@ class Folder:
         """Say where the rows of a stream are."""
         return self.path / "data" / f"{name}.jsonl.gz"
 
-    def damages(self) -> Iterator[str]:
-        """Find what is not as it was when it was vouched for.
-
-        Yields:
-            A line for each file.
-        """
-        for name, known in self.contents.files.items():
-            path = self.file(name)
-            shown = path.relative_to(self.path).as_posix()
-            try:
-                digest(path, known)
-            except FileError as error:
-                yield f"{shown} {error}"
-                continue
-            # What a run that did not end left behind its last STATE is cut off by the next.
-            longer = path.stat().st_size - known.bytes
-            if self.contents.ended_at and longer:
-                yield f"{shown} has {longer:,} bytes too many"
-        if self.contents.ended_at:
-            yield from self._damages_besides()
-
-    def _damages_besides(self) -> Iterator[str]:
-        try:
-            text = (self.path / SUMS).read_text()
-        except (OSError, ValueError):
-            yield f"{SUMS} is missing or can't be read"
-            return
-        known = {line[66:]: line[:64] for line in text.splitlines()}
-        if _as_sums(known) != text:
-            yield f"{SUMS} was changed"
-            return
-        for name, sha256 in known.items():
-            if name.startswith("data/"):
-                expected = self.contents.files.get(name[5:].removesuffix(".jsonl.gz"), Length())
-                if sha256 != expected.sha256:
-                    yield f"{SUMS} says something else of {name} than {STATE}"
-                continue
-            try:
-                content = (self.path / name).read_bytes()
-            except OSError:
-                yield f"{name} is missing"
-                continue
-            if hashlib.sha256(content).hexdigest() != sha256:
-                yield f"{name} was changed"
-        for name in {STATE, REPORT} - known.keys():
-            yield f"{SUMS} does not name {name}"
+    def sums(self) -> dict[str, str]:
+        """Say which checksums the files of rows have, by their paths in the folder."""
+        return {f"data/{name}.jsonl.gz": of.sha256 for name, of in self.contents.files.items()}
 
     # Writing
 
@@ -144,32 +111,33 @@ class Folder:
         """Keep the folder to oneself.
 
         Raises:
-            ArchiveEnd: Somebody else has it, or it can't be written.
+            ArchiveEnd: Somebody else has it, other things are in it, or it can't be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with self._lock:
-                yield
+            others = {path.name for path in self.path.iterdir()} - {LOCK, aside(STATE)}
+            if others and not self.exists:
+                text = f"{self.path} is not empty, and holds no archive. Name another folder."
+                raise ArchiveEnd(FAILED, text)
+            self._lock.acquire()
         except filelock.Timeout:
             text = f"{self.path} is in use by another tap-drift-archive."
             raise ArchiveEnd(IN_USE, text) from None
         except (OSError, NotImplementedError) as error:
             raise cant_write(self.path, error) from None
+        try:
+            yield
+        finally:
+            self.close()
+            self._lock.release()
 
-    def examine(self) -> None:
-        """Take a look at what is there, and change nothing.
+    def take_up(self) -> None:
+        """Read what is there, and change nothing.
 
         Raises:
-            ArchiveEnd: Other things are there, or the archive is damaged.
+            ArchiveEnd: There is no archive, or it is damaged.
         """
-        try:
-            self.load()
-        except ArchiveEnd as end:
-            if end.code != NO_ARCHIVE:
-                raise
-            if any(path.name != LOCK for path in self.path.iterdir()):
-                text = f"{self.path} is not empty, and holds no archive. Name another folder."
-                raise ArchiveEnd(FAILED, text) from None
+        self.load()
         damages = []
         for name, known in self.contents.files.items():
             try:
@@ -177,20 +145,18 @@ class Folder:
             except FileError as error:
                 damages.append(f"data/{name}.jsonl.gz {error}")
         if damages:
-            text = (
-                f"damaged: {'; '.join(damages)}. Put a copy of it back, or begin in a new folder."
-            )
+            text = f"damaged: {'; '.join(damages)}. Put back a copy, or begin in a new folder."
             raise ArchiveEnd(DAMAGED, text)
 
     def begin(self) -> None:
-        """Take up what `examine` found, or begin.
+        """Open the files, cut to what is vouched for; from here on things change.
 
         Raises:
             OSError: It can't be written.
         """
         self.contents.ended_at = None
-        (self.path / "data").mkdir(exist_ok=True)
         self._replace(STATE, self._as_json())
+        (self.path / "data").mkdir(exist_ok=True)
         (self.path / SUMS).unlink(missing_ok=True)
         for name, known in self.contents.files.items():
             self._open[name] = RowsFile(self.file(name), known, self._digests[name])
@@ -215,20 +181,27 @@ class Folder:
             ArchiveEnd: It can't be written.
         """
         try:
-            self.contents.files = {name: file.seal() for name, file in self._open.items()}
+            files = {name: file.seal() for name, file in self._open.items()}
+            if files.keys() != self.contents.files.keys():
+                _sync(self.path / "data")
+            self.contents.files = files
             self._replace(STATE, self._as_json())
         except OSError as error:
             raise cant_write(self.path, error) from None
 
     def end(self, report: Any, now: str) -> None:
-        """Write the report and the checksums; the archive is at rest then."""
+        """Write the report and the checksums; the archive is at rest then.
+
+        Raises:
+            OSError: It can't be written.
+        """
         content = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
         self._replace(REPORT, content)
         self.contents.ended_at = now
-        sums = {f"data/{name}.jsonl.gz": of.sha256 for name, of in self.contents.files.items()}
+        sums = self.sums()
         sums[REPORT] = hashlib.sha256(content).hexdigest()
         sums[STATE] = hashlib.sha256(self._as_json()).hexdigest()
-        self._replace(SUMS, _as_sums(sums).encode())
+        self._replace(SUMS, as_sums(sums).encode())
         self._replace(STATE, self._as_json())
 
     def close(self) -> None:
@@ -240,21 +213,32 @@ class Folder:
         return _encoder.encode(self.contents) + b"\n"
 
     def _replace(self, name: str, content: bytes) -> None:
-        aside = self.path / f"{name}.new"
-        with aside.open("wb") as file:
+        new = self.path / aside(name)
+        with new.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(self.path / name)
-        if os.name == "posix":  # elsewhere a folder can't be opened
-            folder = os.open(self.path, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        new.replace(self.path / name)
+        _sync(self.path)
 
 
-def _as_sums(sums: dict[str, str]) -> str:
+def _sync(folder: Path) -> None:
+    """Put the names in a folder on the disk."""
+    if os.name == "posix":  # elsewhere a folder can't be opened
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def aside(name: str) -> str:
+    """Name the file that is written before it takes the place of another."""
+    return f"{name}.new"
+
+
+def as_sums(sums: dict[str, str]) -> str:
+    """Write checksums in the form that `sha256sum -c` reads."""
     return "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(sums.items()))
 
 

@@ -11,15 +11,16 @@ import msgspec
 
 from tap_drift.archive.files import Length
 from tap_drift.archive.folder import ASKED
+from tap_drift.tap import STREAMS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from tap_drift.archive.folder import About, Folder
 
     Json = dict[str, Any]
 
-NAMED = 20
+NAMED = 10
 """How many ids a line of the report names; `report.json` has them all."""
 
 TIMES = ("createdAt", "updatedAt", "conversationUpdatedAt")
@@ -38,7 +39,7 @@ on conflict do update set rows = excluded.rows, version = case
 """
 
 NOTHING = """
-select c.id, case
+select distinct c.{each}, case
     when a.id is null then 'not_read'
     when a.version < c.updatedAt then 'changed_since'
     when a.rows is null then 'gone'
@@ -46,9 +47,17 @@ select c.id, case
 from conversations as c left join asked as a on a.stream = ? and a.id = c.{each}
 where c.{each} is not null
     and (a.id is null or a.version < c.updatedAt or coalesce(a.rows, 0) = 0)
-order by c.id
+order by 1
 """
-"""Conversations of which there are no items, and what is known of that."""
+"""Conversations (or contacts) of which there are no items, and what is known of that."""
+
+KINDS = {
+    "empty": "Drift has none of",
+    "gone": "gone when their turn came, those of",
+    "not_read": "not read, those of",
+    "changed_since": "not read since they changed, those of",
+}
+"""Why there are no items, in words."""
 
 
 def make(folder: Folder, now: str) -> Json:
@@ -81,11 +90,11 @@ def make(folder: Folder, now: str) -> Json:
     return {
         "complete": not why,
         "why_not": why,
-        "limits": _limits(bookmarks),
+        "limits": _limits(contents.streams, bookmarks),
         "made_at": now,
         "account": (contents.account or "").partition(":")[0] or None,
         "streams": streams,
-        "conversations_without": without,
+        "without": without,
         "conversations_by_status": ours,
         "drift_counts_by_status": _drifts_counts(folder),
         "warnings": contents.warnings,
@@ -96,15 +105,13 @@ def as_text(report: Json) -> str:
     """Write a report for people; its last line is the verdict."""
     lines = [f"{'stream':21}{'rows':>11}{'keys':>11}{'MB':>8}  from        to          owed  gone"]
     for name, of in report["streams"].items():
-        nothing = report["conversations_without"].get(name, {})
+        nothing = report["without"].get(name, {})
         times = "".join(f"{(of[end] or '')[:10]:12}" for end in ("oldest", "newest"))
         counts = f"{len(of['owed']):>4,}{len(nothing.get('gone', ())):>6,}"
         sizes = f"{of['rows']:>11,}{of['keys']:>11,}{of['bytes'] / 1e6:>8,.1f}"
         lines.append(f"{name:21}{sizes}  {times}{counts}")
-    for name, kinds in report["conversations_without"].items():
-        for kind, ids in kinds.items():
-            if ids and (kind, name) != ("empty", "attachments"):
-                lines.append(f"Conversations without {name}, {_KINDS[kind]}: {_some(ids)}.")
+    for name, kinds in report["without"].items():
+        lines += [f"{_nothing(name, kind, ids)}." for kind, ids in kinds.items() if ids]
     if report["drift_counts_by_status"]:
         lines.append(
             "For information, conversations by status: "
@@ -115,14 +122,6 @@ def as_text(report: Json) -> str:
         limits = f" (as far as was asked for: {report['limits']})" if report["limits"] else ""
         return "\n".join([*lines, f"complete{limits}"])
     return "\n".join([*lines, f"not complete: {'; '.join(report['why_not'])}"])
-
-
-_KINDS = {
-    "empty": "because Drift has none",
-    "gone": "because they were gone when their turn came",
-    "not_read": "because they were not read",
-    "changed_since": "as they are now, because they changed after that was read",
-}
 
 
 def _stream(
@@ -157,9 +156,9 @@ def _stream(
     }
 
 
-def _without(scratch: sqlite3.Connection, name: str, each: str | None) -> dict[str, list[int]]:
-    column = {"id": "id", "contactId": "contactId"}[each or "id"]
-    found: dict[str, list[int]] = {"empty": [], "gone": [], "not_read": [], "changed_since": []}
+def _without(scratch: sqlite3.Connection, name: str, each: str) -> dict[str, list[int]]:
+    column = {"id": "id", "contactId": "contactId"}[each]
+    found: dict[str, list[int]] = {kind: [] for kind in KINDS}
     for id_, why in scratch.execute(NOTHING.format(each=column), [name]):
         # Most conversations have no files, and nobody looks for them.
         if (why, name) != ("empty", "attachments"):
@@ -183,16 +182,18 @@ def _why_not_complete(folder: Folder, streams: Json, without: Json) -> Iterator[
             owed = set(of["owed"])
             ids = [id_ for id_ in without.get(name, {}).get(kind, ()) if id_ not in owed]
             if ids and of["read_to_end_at"]:
-                yield f"conversations without {name}, {_KINDS[kind]}: {_some(ids)}"
+                yield _nothing(name, kind, ids)
 
 
-def _limits(bookmarks: Json) -> str:
+def _limits(streams: Iterable[str], bookmarks: Json) -> str:
     covers = [of["covers"] for of in bookmarks.values() if of.get("covers")]
     statuses = sorted({status for of in covers for status in of.get("statuses") or ()})
     starts = sorted({of["start_date"] for of in covers if of.get("start_date")})
-    texts = [f"status {' or '.join(statuses)}"] if statuses else []
+    is_all = {stream.name for stream in STREAMS} <= set(streams)  # type: ignore[misc]
+    texts = [] if is_all else [f"only {', '.join(sorted(streams))}"]
+    texts += [f"status {' or '.join(statuses)}"] if statuses else []
     texts += [f"from {starts[-1]}"] if starts else []
-    return ", ".join(texts)
+    return "; ".join(texts)
 
 
 def _drifts_counts(folder: Folder) -> dict[str, int]:
@@ -203,6 +204,11 @@ def _drifts_counts(folder: Folder) -> dict[str, int]:
         if at >= newest[status]:
             newest[status], counts[status] = at, row.get("count") or 0
     return counts
+
+
+def _nothing(name: str, kind: str, ids: list[int]) -> str:
+    what = "contacts" if name == "contacts" else "conversations"
+    return f"{name}: {KINDS[kind]} {len(ids):,} {what}: {_some(ids)}"
 
 
 def _some(ids: list[int]) -> str:
