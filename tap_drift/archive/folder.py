@@ -96,6 +96,10 @@ class Folder:
         """Read rows of a stream, in the order in which they were written."""
         return rows_in(self.file(name), self.contents.files.get(name, Length()))
 
+    def report(self) -> Any:
+        """Read the report of the last run that came to its end."""
+        return msgspec.json.decode((self.path / REPORT).read_bytes())
+
     def file(self, name: str) -> Path:
         """Say where the rows of a stream are."""
         return self.path / "data" / f"{name}.jsonl.gz"

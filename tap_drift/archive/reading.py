@@ -20,5 +20,17 @@ def make(folder: Folder, progress: Progress) -> None:
     """
     progress.say(f"Making {sqlite.NAME} and pages/ ...")
     database = sqlite.make(folder)
-    index = pages.make(database, folder.path / "pages")
+    index = pages.make(database, folder.path / "pages", _verdict(folder))
     progress.say(f"To read: {index}. To query: {database}.")
+
+
+def _verdict(folder: Folder) -> str:
+    at = folder.contents.ended_at
+    if not at:
+        return "Not complete: the last run was stopped."
+    report = folder.report()
+    time = f"{at[:10]} at {at[11:16]}"
+    if report["complete"]:
+        limits = f", as far as was asked for ({report['limits']})" if report["limits"] else ""
+        return f"Complete on {time}{limits}."
+    return f"Not complete on {time}: {'; '.join(report['why_not'])}."

@@ -1,5 +1,5 @@
 const box = document.getElementById("search");
-box.addEventListener("input", () => {
+box?.addEventListener("input", () => {
   const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
   for (const one of document.querySelectorAll(".one")) {
     const text = one.textContent.toLowerCase();
