@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import signal
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 from click.testing import CliRunner, Result
 
+from tap_drift import signals
 from tap_drift.archive.cli import command
 from tests.sandbox.expected import expected
 from tests.tap import KEYS, settings, upserted
@@ -38,7 +40,12 @@ def archive(drift: Sandbox, folder: Path, *more: str, **config: Any) -> Result:
 
 
 def call(*arguments: str) -> Result:
-    result = CliRunner().invoke(command, arguments)
+    handlers = {number: signal.getsignal(number) for number in signals.TO_END}
+    try:
+        result = CliRunner().invoke(command, arguments)
+    finally:  # the tests' own signal handlers are not the tap's to keep
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tap_drift import signals
-from tap_drift.archive.endings import stop
 
 
 def main() -> None:
@@ -16,7 +15,6 @@ def main() -> None:
     # The imports take most of a second, in which a signal is not to end in a traceback.
     from tap_drift.archive.cli import command  # noqa: PLC0415
 
-    signals.handle(stop)
     command(prog_name="tap-drift-archive")
 
 

@@ -14,6 +14,7 @@ from tap_drift.archive.endings import COMPLETE, DAMAGED, FAILED, NOT_COMPLETE, A
 from tap_drift.archive.folder import Folder, cant_write
 from tap_drift.archive.progress import Progress
 from tap_drift.archive.writer import now
+from tap_drift.signals import SIGNALLED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,6 +75,10 @@ def command(  # noqa: PLR0913  (one for each option)
     except ArchiveEnd as end:
         click.echo(end.text, err=not check)
         sys.exit(end.code)
+    except SystemExit as end:
+        if isinstance(end.code, int) and end.code > SIGNALLED:
+            click.echo("Stopped. What was read is safe; the same command goes on.", err=True)
+        raise
     except (OSError, sqlite3.Error) as error:
         click.echo(cant_write(folder, error).text, err=True)
         sys.exit(FAILED)

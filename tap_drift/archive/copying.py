@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import signal
 from typing import TYPE_CHECKING, Any
 
 from singer_sdk.exceptions import ConfigValidationError, SingerSDKError
 
-from tap_drift import given, signals
-from tap_drift.archive.endings import FAILED, OTHER_ACCOUNT, ArchiveEnd, stopped
+from tap_drift import given
+from tap_drift.archive.endings import FAILED, OTHER_ACCOUNT, ArchiveEnd
 from tap_drift.archive.folder import ASKED
 from tap_drift.archive.writer import ArchiveWriter
 from tap_drift.compat import override
@@ -83,7 +82,6 @@ def make(
     logger = logging.getLogger(TapDrift.name)
     logger.addHandler(warnings)
     logger.propagate = False
-    handlers = {number: signal.getsignal(number) for number in signals.TO_END}
     try:
         if folder.exists:
             folder.take_up()
@@ -103,16 +101,10 @@ def make(
     except SingerSDKError as error:
         lines = getattr(error, "errors", None) or [str(error)]
         raise ArchiveEnd(FAILED, "\n".join(map(str, lines))) from None
-    except SystemExit as end:
-        if not isinstance(end, ArchiveEnd):  # the tap was told to end
-            raise stopped(end.code) from None
-        raise
     finally:
         folder.close()
         logger.removeHandler(warnings)
         logger.propagate = True
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 def owe_what_no_list_showed(

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from tap_drift.signals import SIGNALLED
-
 COMPLETE = 0
 FAILED = 1
 """Settings are wrong, or the folder can't be written."""
@@ -30,17 +26,3 @@ class ArchiveEnd(SystemExit):
     def __init__(self, code: int, text: str) -> None:
         super().__init__(code)
         self.text = text
-
-
-def stopped(code: Any) -> ArchiveEnd:
-    """End because a key or a signal says so; the code tells which."""
-    return ArchiveEnd(int(code), "Stopped. What was read is safe; the same command goes on.")
-
-
-def stop(signum: int, _: object) -> None:
-    """Handle a signal to end.
-
-    Raises:
-        ArchiveEnd: Always.
-    """
-    raise stopped(SIGNALLED + signum)

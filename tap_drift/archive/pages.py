@@ -42,8 +42,8 @@ TAGS |= {"p", "pre", "s", "span", "strong", "table", "tbody", "td", "th", "thead
 CONVERSATIONS = """
 select c.id, c.status, c.contactId, c.createdAt, c.updatedAt, d.participants, d.conversationTags,
     d.relatedPlaybookId, p.name as playbook,
-    json_extract(k.attributes, '$.name') as contactName,
-    json_extract(k.attributes, '$.email') as email
+    substr(json_extract(k.attributes, '$.name'), 1, 100) as contactName,
+    substr(json_extract(k.attributes, '$.email'), 1, 100) as email
 from conversations c
 left join conversation_details d on d.id = c.id
 left join playbooks p on p.id = d.relatedPlaybookId
@@ -57,8 +57,8 @@ order by createdAt, id
 """
 
 CONTACTS = """
-select c.contactId as id, json_extract(k.attributes, '$.name') as name,
-    json_extract(k.attributes, '$.email') as email,
+select c.contactId as id, substr(json_extract(k.attributes, '$.name'), 1, 100) as name,
+    substr(json_extract(k.attributes, '$.email'), 1, 100) as email,
     json_group_array(json_array(substr(c.createdAt, 1, 10), c.id, t.page)) as conversations
 from conversations c left join contacts k on k.id = c.contactId join temp.stands t on t.id = c.id
 group by c.contactId order by lower(coalesce(name, email, '~')), c.contactId

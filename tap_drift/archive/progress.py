@@ -23,13 +23,13 @@ class Progress:
 
     Args:
         folder: The archive.
-        streams: How many streams are read.
     """
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
         self._on_terminal = sys.stderr.isatty()
         self._every = SECONDS_ON_A_TERMINAL if self._on_terminal else SECONDS_BETWEEN_LINES
+        self._streams = self._turn = 0
         self._stream: DriftStream | None = None
         self._is_first = False
         self._began_at = 0.0
@@ -41,10 +41,14 @@ class Progress:
         """Say something that stays."""
         click.echo("\r\x1b[K" * self._on_terminal + text, err=True)
 
+    def expect(self, streams: int) -> None:
+        """Take note of how many streams are to be read."""
+        self._streams, self._turn = streams, 0
+
     def begin(self, stream: DriftStream) -> None:
         """Take note that a stream is read from now on."""
         self.end()
-        self._stream, self._rows = stream, 0
+        self._stream, self._rows, self._turn = stream, 0, self._turn + 1
         self._began_at = self._said_at = time.monotonic()
         contents = self._folder.contents
         state = contents.state.get("bookmarks", {}).get(stream.name, {})
@@ -75,7 +79,8 @@ class Progress:
         if not stream:
             return ""
         seconds = time.monotonic() - self._began_at
-        text = f"{stream.name}: {self._rows:,} rows"
+        how = " failed" if stream.failed else " done" if done else ""
+        text = f"{self._turn}/{self._streams} {stream.name}{how}: {self._rows:,} rows"
         if isinstance(stream, ItemsStream):
             asked = contents.streams[stream.name].asked
             now = asked - self._asked_before
@@ -87,8 +92,7 @@ class Progress:
             else:
                 text += f", {now:,} asked for"
         size = sum(length.bytes for length in contents.files.values())
-        how = "failed" if stream.failed else "done" if done else "so far"
-        return f"{text}; {_duration(seconds)}, {size / 1e6:,.1f} MB in all {how}"
+        return f"{text}; {_duration(seconds)}; {size / 1e6:,.1f} MB in {len(contents.files)} files"
 
 
 def _duration(seconds: float) -> str:

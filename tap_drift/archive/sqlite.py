@@ -74,7 +74,7 @@ def make(folder: Folder) -> Path:
 
 def as_text(body: str | None) -> str:
     """Say what an HTML body says, without its tags."""
-    return html.unescape(nh3.clean(re.sub("<", " <", body or ""), tags=set())).strip()
+    return html.unescape(nh3.clean((body or "").replace("<", " <"), tags=set())).strip()
 
 
 def safe_name(row: Row) -> str:
@@ -86,7 +86,7 @@ def safe_name(row: Row) -> str:
     Returns:
         A name that no other attachment has.
     """
-    name = re.sub(r"[^\w.-]+", "_", str(row.get("fileName") or "file"))[-80:].strip("._")
+    name = re.sub(r"[^\w.-]+", "_", str(row.get("fileName") or "file"))[-50:].strip("._")
     end = name.rpartition(".")[2].lower()
     name = name if SHOWN_AS_THEY_ARE.fullmatch(end) else f"{name}.bin"
     return f"{int(row['messageId'])}-{int(row['position'])}-{name}"

@@ -46,6 +46,7 @@ class ArchiveWriter(MsgSpecWriter):
         Streams of items tell what they have read from now on: also where there was nothing.
         """
         self._streams = {name: stream for name, stream in streams.items() if stream.selected}
+        self._progress.expect(len(self._streams))
         for name, stream in self._streams.items():
             self._folder.contents.streams.setdefault(name, _about(stream))
             if isinstance(stream, ItemsStream):
