@@ -300,6 +300,15 @@ def test_a_folder_of_another_account_is_left_alone(sandbox: Serve, tmp_path: Pat
     assert drift.requests == []
 
 
+def test_whose_folder_it_is_is_asked_until_it_is_known(sandbox: Serve, tmp_path: Path) -> None:
+    drift, folder = sandbox(2, token_info_status=500), tmp_path / "archive"
+    for status, account in ((500, ""), (200, "4242")):
+        drift.token_info_status = status
+        archive(drift, folder, "--streams", "users")
+        known = json.loads((folder / "state.json").read_text())["account"]
+        assert known.partition(":")[0] == account
+
+
 def test_no_archive(tmp_path: Path) -> None:
     for option in ("--check", "--read"):
         result = call(str(tmp_path / "nothing"), option)

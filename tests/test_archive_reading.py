@@ -9,18 +9,24 @@ import hashlib
 import re
 import sqlite3
 import statistics
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tap_drift.archive.pages import clean
 from tap_drift.archive.sqlite import safe_name
-from tests.archives import arguments, call
+from tests.archives import DAMAGED, NOT_COMPLETE, arguments, call
 from tests.sandbox import Account, Sandbox
 from tests.sandbox.expected import as_time
 from tests.sandbox.items import DAY
+from tests.sandbox.server import error, items_never_load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -65,19 +71,28 @@ class Reader(HTMLParser):
 
 
 class HostileAccount(Account):
+    """All that strangers may write; the last conversation is longer than a page."""
+
     def messages(self, id_: int) -> list[dict[str, Any]]:
+        is_last = id_ == max(self.conversations)
         return [
-            message | {"body": HOSTILE[number % len(HOSTILE)]}
+            message | {"body": "&" * 250_000 if is_last else HOSTILE[number % len(HOSTILE)]}
             for number, message in enumerate(super().messages(id_))
         ]
+
+
+class UndatedAccount(Account):
+    def listing(self, status_ids: frozenset[int] = frozenset()) -> list[dict[str, Any]]:
+        return [row | {"createdAt": "../../x"} for row in super().listing(status_ids)]
 
 
 @pytest.fixture(scope="module")
 def read(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Account]:
     folder = tmp_path_factory.mktemp("read") / "archive"
     account = HostileAccount(60)
+    account.messages_in[max(account.conversations)] = 3
     for contact in {row["contactId"] for row in account.conversations.values()}:
-        account.contact_names[contact] = f"<script>alert({contact})</script>"
+        account.contact_names[contact] = f"<script>alert({contact})</script>" * (1 + contact % 9)
     with Sandbox(account) as drift:
         result = call(*arguments(drift, folder))
     assert result.exit_code == 0, result.output
@@ -108,6 +123,26 @@ def test_links_lead_somewhere(read: tuple[Path, Account]) -> None:
                 page, _, anchor = link.partition("#")
                 assert (folder / "pages" / page).is_file(), (name, link)
                 assert not anchor or f'id="{anchor}"' in found[page]
+
+
+def test_no_page_is_too_long(read: tuple[Path, Account]) -> None:
+    folder, _ = read
+    assert "[cut; all of it is in data/]" in "".join(pages(folder).values())
+    sizes = [path.stat().st_size for path in (folder / "pages").iterdir()]
+    assert 1_000_000 < max(sizes) < 2_000_000
+
+
+def test_the_first_page_says_whether_it_is_complete(
+    read: tuple[Path, Account], sandbox: Callable[..., Sandbox], tmp_path: Path
+) -> None:
+    assert "Complete on 2" in pages(read[0])["index.html"]
+    drift = sandbox(UndatedAccount(3))
+    drift.fault = items_never_load(list(drift.account.conversations)[:1], error(500, "x", "no"))
+    result = call(*arguments(drift, tmp_path / "archive", max_retries=0))
+    assert result.exit_code == NOT_COMPLETE
+    made = pages(tmp_path / "archive")
+    assert "Not complete on 2" in made["index.html"]
+    assert sorted(made) == ["contacts-1.html", "index.html", "undated-1.html"]
 
 
 def test_hostile_bodies_do_nothing(read: tuple[Path, Account]) -> None:
@@ -147,6 +182,7 @@ def test_what_is_left_of_a_hostile_body(body: str) -> None:
         ("..", "1-0-.bin"),
         ("C:\\a\\b.txt", "1-0-C_a_b.txt"),
         ("a\0b\n.png", "1-0-a_b_.png"),
+        ("漢" * 300 + ".pdf", f"1-0-{'漢' * 46}.pdf"),
         (None, "1-0-file.bin"),
     ],
 )
@@ -180,6 +216,29 @@ def test_it_can_be_made_again_and_the_archive_stays_whole(read: tuple[Path, Acco
     assert call(str(folder), "--read").exit_code == 0
     assert pages(folder) == before
     assert call(str(folder), "--check").exit_code == 0
+
+
+def test_a_damaged_file_is_not_read(read: tuple[Path, Account]) -> None:
+    folder, _ = read
+    path = folder / "data" / "messages.jsonl.gz"
+    content = path.read_bytes()
+    try:
+        path.write_bytes(content[:-1])
+        result = call(str(folder), "--read")
+    finally:
+        path.write_bytes(content)
+    assert result.exit_code == DAMAGED
+    assert result.stderr.startswith("damaged: data/messages.jsonl.gz is cut")
+    assert pages(folder)
+
+
+def test_without_the_extra_a_line_says_how_to_get_the_pages(read: tuple[Path, Account]) -> None:
+    code = "import sys; sys.modules['nh3'] = None; from tap_drift.archive.__main__ import main; "
+    command = [sys.executable, "-c", f"{code}main()", str(read[0]), "--read"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (run.returncode, run.stdout) == (0, "")
+    (line,) = run.stderr.splitlines()
+    assert "pip install 'tap-drift[archive]'" in line
 
 
 # First questions
