@@ -90,7 +90,7 @@ class UndatedAccount(Account):
 def read(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Account]:
     folder = tmp_path_factory.mktemp("read") / "archive"
     account = HostileAccount(60)
-    account.messages_in[max(account.conversations)] = 3
+    account.messages_in[max(account.conversations)] = 1
     for contact in {row["contactId"] for row in account.conversations.values()}:
         account.contact_names[contact] = f"<script>alert({contact})</script>" * (1 + contact % 9)
     with Sandbox(account) as drift:

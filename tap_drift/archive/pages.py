@@ -18,6 +18,8 @@ import jinja2
 import markupsafe
 import nh3
 
+from tap_drift.archive.sqlite import LONGEST_BODY
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -33,8 +35,6 @@ MOST_MESSAGES = 400
 
 MOST_LINKS = 5000
 """How many conversations of a contact stand together at the most."""
-
-LONGEST_BODY = 200_000
 
 TAGS = {"a", "b", "blockquote", "br", "code", "div", "em", "h1", "h2", "h3", "h4", "i", "li", "ol"}
 TAGS |= {"p", "pre", "s", "span", "strong", "table", "tbody", "td", "th", "thead", "tr", "u", "ul"}
@@ -132,11 +132,9 @@ def clean(body: str) -> markupsafe.Markup:
     Returns:
         HTML that runs nothing and loads nothing.
     """
-    cut = (
-        body if len(body) <= LONGEST_BODY else f"{body[:LONGEST_BODY]} [cut; all of it is in data/]"
-    )
+    is_cut = len(body) > LONGEST_BODY
     safe = nh3.clean(
-        cut,
+        f"{body[:LONGEST_BODY]} [cut; all of it is in data/]" if is_cut else body,
         tags=TAGS,
         clean_content_tags={"script", "style"},
         attributes={"a": {"href"}},
