@@ -84,13 +84,14 @@ class Progress:
         if isinstance(stream, ItemsStream):
             asked = contents.streams[stream.name].asked
             now = asked - self._asked_before
+            what = "contacts" if stream.item_field == "contactId" else "conversations"
             all_ = contents.files["conversations"].rows if "conversations" in contents.files else 0
-            if self._is_first and all_ >= asked and stream.item_field == "id":
-                text += f" of {asked:,} of {all_:,} conversations"
-                if now and not done:
-                    text += f", about {_duration(seconds / now * (all_ - asked))} to go"
+            if done or not self._is_first or what == "contacts" or all_ < asked:
+                text += f" of {now:,} {what}"
             else:
-                text += f", {now:,} asked for"
+                text += f" of {asked:,} of {all_:,} {what}"
+                if now:
+                    text += f", about {_duration(seconds / now * (all_ - asked))} to go"
         size = sum(length.bytes for length in contents.files.values())
         return f"{text}; {_duration(seconds)}; {size / 1e6:,.1f} MB in {len(contents.files)} files"
 
