@@ -106,12 +106,12 @@ class RunningTap(Tap):
             )
         except SingerSDKError as error:
             cls.fail(error)
-        if not any(stream.selected for stream in tap.streams.values()):
-            cls.logger.warning("No stream is selected, so nothing is read.")
         writer = tap.message_writer
         assert isinstance(writer, Writer)  # noqa: S101  (for the type checker: message_writer_class)
         writer.last_state = StateMessage(value=copy.deepcopy(tap.state))
         try:
+            if not any(stream.selected for stream in tap.streams.values()):
+                cls.logger.warning("No stream is selected, so nothing is read.")
             tap.sync_all()
         except SystemExit as end:
             if end.code in {signals.SIGNALLED + number for number in signals.TO_END}:
