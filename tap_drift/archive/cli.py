@@ -97,7 +97,7 @@ def _check(archive: Folder) -> int:
 def _copy(
     archive: Folder, progress: Progress, config: Sequence[str], names: Sequence[str]
 ) -> dict[str, Any]:
-    copying.make(archive, progress, config, names or None)
+    copying.make(archive, progress, config, names)
     made = report.make(archive, now())
     if again := copying.owe_what_no_list_showed(archive, made, names):
         copying.make(archive, progress, config, again)

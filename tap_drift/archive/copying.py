@@ -64,16 +64,14 @@ class Warnings(logging.Handler):
             self.lines.append(line)
 
 
-def make(
-    folder: Folder, progress: Progress, config: Sequence[str], names: Collection[str] | None
-) -> None:
+def make(folder: Folder, progress: Progress, config: Sequence[str], names: Collection[str]) -> None:
     """Read everything that is not there yet.
 
     Args:
         folder: The archive; it is locked.
         progress: Who tells the user.
         config: Files of settings; the environment counts too.
-        names: The streams to read; all if `None`.
+        names: The streams to read; all if there are none.
 
     Raises:
         ArchiveEnd: It can't be made.
@@ -108,7 +106,7 @@ def make(
 
 
 def owe_what_no_list_showed(
-    folder: Folder, report: Mapping[str, Any], names: Collection[str] | None
+    folder: Folder, report: Mapping[str, Any], names: Collection[str]
 ) -> list[str]:
     """Have what is missing asked for by its number, though every list was read to its end.
 
@@ -163,10 +161,10 @@ def all_streams() -> dict[str, Any]:
 
 
 def _tap(
-    folder: Folder, writer: ArchiveWriter, config: Sequence[str], names: Collection[str] | None
+    folder: Folder, writer: ArchiveWriter, config: Sequence[str], names: Collection[str]
 ) -> ArchivedTap:
     entries = all_streams()
-    if unknown := sorted(set(names or ()) - entries.keys()):
+    if unknown := sorted(set(names) - entries.keys()):
         known = ", ".join(sorted(entries))
         text = f"There is no stream {' or '.join(unknown)}. There are {known}."
         raise ArchiveEnd(FAILED, text)
