@@ -100,7 +100,9 @@ def _copy(
     copying.make(archive, progress, config, names)
     made = report.make(archive, now())
     if again := copying.owe_what_no_list_showed(archive, made, names):
+        said = archive.contents.warnings
         copying.make(archive, progress, config, again)
+        archive.contents.warnings = said + archive.contents.warnings
         made = report.make(archive, now())
     archive.end(made, now())
     return made
