@@ -208,7 +208,7 @@ class _Maker:
         for row in self._connection.execute(CONVERSATIONS):
             # What Drift sends becomes the name of a file here.
             day = re.fullmatch(r"([0-9]{4}-[0-9]{2})-([0-9]{2})", (row["createdAt"] or "")[:10])
-            month, label = day.groups() if day else ("undated", "undated")
+            month, label = (day[1], str(int(day[2]))) if day else ("undated", "undated")
             for piece in self._pieces(row):
                 text = template.render(**piece)
                 size = len(text.encode())
