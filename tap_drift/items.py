@@ -16,7 +16,7 @@ from tap_drift.owed import Ledger
 from tap_drift.values import integer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from multiprocessing.pool import AsyncResult
 
     from singer_sdk import Tap
@@ -82,6 +82,8 @@ class ItemsStream(NewestFirstStream):
         self._ledger = Ledger()
         self._waiting: deque[Waiting] = deque()
         self._gone = 0
+        self.on_read: Callable[[int, Time | None, int | None], object] | None = None
+        """Who is told what was read: an id, its version, and how many items (`None`: gone)."""
 
     @override
     def begin(self) -> Bookmark:
@@ -210,13 +212,18 @@ class ItemsStream(NewestFirstStream):
         """
         left_out = self.rows_left_out
         known = {"conversationUpdatedAt": version} if self.versioned and version else {}
-        yield from self.records(item | known for item in items or ())
+        number = 0
+        for record in self.records(item | known for item in items or ()):
+            number += 1
+            yield record
         if self.rows_left_out > left_out:
             self.rows_left_out = left_out
             msg = f"Drift sent one without a usable {' and '.join(self.primary_keys)}."
             raise DriftError(msg)
         self._gone += items is None
         self._ledger.was_read(id_)
+        if self.on_read:
+            self.on_read(id_, version, None if items is None else number)
 
     def _items(self, id_: int, **how: Any) -> Items | None:
         """Ask for items.

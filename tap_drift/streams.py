@@ -17,7 +17,7 @@ from tap_drift.values import read_text, rfc3339
 from tap_drift.windows import ReportStream, WindowStream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     Row = dict[str, Any]
 
@@ -68,6 +68,10 @@ class ContactsStream(ItemsStream):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._seen: set[int] = set()
+
+    def met_before(self, ids: Iterable[int]) -> None:
+        """Take note of contacts that were read earlier in the walk that is under way."""
+        self._seen.update(ids)
 
     @override
     def begin_at_head(self) -> None:

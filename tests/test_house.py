@@ -21,6 +21,19 @@ MODULES = {
 }
 
 ORDER = (
+    "archive.__main__",
+    "archive.cli",
+    "archive.reading",
+    "archive.pages",
+    "archive.sqlite",
+    "archive.copying",
+    "archive.writer",
+    "archive.report",
+    "archive.progress",
+    "archive.checking",
+    "archive.folder",
+    "archive.files",
+    "archive.endings",
     "__main__",
     "tap",
     "runs",
