@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import re
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -34,7 +36,9 @@ NOT_RUN = {
     "dagster instance concurrency set drift 1": "writes into a database that Dagster keeps",
     "meltano init my-project": "is Meltano's own",
     "pipx install uv": "is for machines where `pip install uv` is refused",
-    "tap-drift-archive FOLDER": "is tested by its own tests",
+    "archive in DuckDB": "needs DuckDB",
+    "sqlite3 my-drift/archive.sqlite < FILE": "needs SQLite's own shell; the files are run",
+    "uvx datasette my-drift/archive.sqlite": "runs until it is stopped, in a browser",
     "uv tool install meltano": "is uv's own",
     "uv tool update-shell": "changes the shell of whoever runs the tests",
     "uv run pytest tests/test_catalog.py --snapshot-update": "rewrites what is tested",
@@ -45,9 +49,6 @@ NOT_RUN = {
 
 OUTPUT = {"json", "mermaid", "text"}
 """What is looked at, not typed."""
-
-COMES = {PROJECT / "docs" / "archive.md"}
-"""What the README leads to before it is there: with the archive."""
 
 LONGEST_README = 10_000
 
@@ -115,7 +116,7 @@ def test_links_lead_somewhere(document: Path) -> None:
         if "://" in where:
             continue
         path = (document.parent / where).resolve() if where else document
-        assert path.exists() != (path in COMES), link
+        assert path.exists(), link
         if heading:
             headings = re.findall(r"^#+ (.+)$", path.read_text("utf-8"), re.MULTILINE)
             slugs = {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}
@@ -152,6 +153,30 @@ def test_pipes(sandbox: Callable[..., Sandbox], tmp_path: Path) -> None:
     assert upserted({}, arrived) == expected(drift.account)
     catalog = json.loads((tmp_path / "catalog.json").read_text())
     assert {entry["tap_stream_id"] for entry in catalog["streams"]} == CATALOG.keys()
+
+
+def test_an_archive(sandbox: Callable[..., Sandbox], tmp_path: Path) -> None:
+    drift = sandbox(12)
+    replaced = {
+        "uv tool install 'PATH_OR_GIT_URL_OF_THIS_REPOSITORY[archive]'": ":",
+        "YOUR_TOKEN": TOKEN,
+    }
+    done = run(
+        "".join(
+            [
+                *(shown("archive", replaced), shown("archive again")),
+                *(shown_command("tap-drift-archive --read my-drift"), "\n", shown("archive check")),
+            ]
+        ),
+        tmp_path,
+        TAP_DRIFT_API_URL=drift.url,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines().count("complete") == 3
+    assert "SHA256SUMS" not in done.stdout.splitlines()[-1]
+    with contextlib.closing(sqlite3.connect(tmp_path / "my-drift/archive.sqlite")) as database:
+        database.execute("update messages_fts set bodyText = 'no refund'")
+        assert database.execute(shown("archive search")).fetchall()
 
 
 def test_batch_files(sandbox: Callable[..., Sandbox], tmp_path: Path) -> None:
