@@ -194,7 +194,7 @@ class Census:
     def __str__(self) -> str:
         counts = self.by_status or {}
         by_status = ", ".join(f"{status.lower()} {count:,}" for status, count in counts.items())
-        return f"Drift counts {sum(counts.values()):,} now: {by_status}"
+        return f"Drift counts {sum(counts.values()):,} ({by_status}), and none of other statuses"
 
 
 def counted(number: int, noun: str) -> str:

@@ -117,16 +117,17 @@ class RunningTap(Tap):
         assert isinstance(writer, Writer)  # noqa: S101  (for the type checker: message_writer_class)
         writer.last_state = StateMessage(value=copy.deepcopy(tap.state))
         try:
-            tap.sync_all()
+            try:
+                tap.sync_all()
+            finally:
+                writer.write_last_state()
+                cls.tell_how_it_ended(streams)
         except SystemExit as end:
             if end.code in {signals.SIGNALLED + number for number in signals.TO_END}:
                 cls.logger.warning("The run was told to end. %s", GOES_ON)
             raise
         except SingerSDKError as error:
             cls.fail(error)
-        finally:
-            writer.write_last_state()
-            cls.tell_how_it_ended(streams)
         tap.end_in_error_if_due(streams)
 
     def selected_streams(self) -> list[DriftStream]:
@@ -203,10 +204,10 @@ class RunningTap(Tap):
     @override
     def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
         """Try what the token may read, of what is selected: others need other scopes."""
-        if value != CliTestOptionValue.All.value:
-            super().cb_test(ctx, param, value)
-            return
         try:
+            if value != CliTestOptionValue.All.value:
+                super().cb_test(ctx, param, value)
+                return
             config = ctx.params["config"]
             tap = cls(
                 config=config.config,

@@ -107,6 +107,19 @@ def run_tap(
     return Output(list(lines(done.stdout)), done.stderr, done.returncode)
 
 
+def try_out(
+    folder: Path, config: Json, catalog: Json | None = None, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Ask the tap what may be read."""
+    return subprocess.run(
+        [*tap_command(folder, config, None, catalog), *(arguments or ("--test",))],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
 def tap_command(
     folder: Path, config: Json, state: Json | None = None, catalog: Json | None = None
 ) -> list[str]:
