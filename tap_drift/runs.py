@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
     from tap_drift.stream import DriftStream
 
+TEST_HELP = (
+    "Ask once for each selected stream, and say what may be read. --test=schema writes the SCHEMA "
+    "messages alone."
+)
+
 SECONDS_TO_END = 5.0
 """How long a run that is told to end may take, if nobody reads its last lines."""
 
@@ -69,10 +74,9 @@ class RunningTap(Tap):
         for option in command.params:
             if option.name in {"catalog", "state"}:
                 option.type = click.File("rb")
-            if option.name == "catalog":
-                option.is_eager = True  # for --test, wherever it stands
-            if option.name == "test":
-                option.help = "Ask once for each selected stream, and say what may be read."
+            if option.name == "test":  # with the catalog, which a callback need not have yet
+                option.callback, option.expose_value = None, True
+                option.help = TEST_HELP
         return command
 
     # How a run ends
@@ -95,6 +99,7 @@ class RunningTap(Tap):
         config: Any = None,
         state: IO[bytes] | None = None,
         catalog: IO[bytes] | None = None,
+        test: str = CliTestOptionValue.Disabled.value,
     ) -> None:
         """Run the tap from the command line.
 
@@ -110,9 +115,15 @@ class RunningTap(Tap):
                 catalog=given.file(catalog, "--catalog", given.Catalog),
                 parse_env_config=config.parse_env,
             )
+            streams = tap.selected_streams()
         except SingerSDKError as error:
             cls.fail(error)
-        streams = tap.selected_streams()
+        if test == CliTestOptionValue.Schema.value:
+            tap.write_schemas()
+            return
+        if test != CliTestOptionValue.Disabled.value:
+            tap.tell_what_may_be_read(streams)
+            return
         writer = tap.message_writer
         assert isinstance(writer, Writer)  # noqa: S101  (for the type checker: message_writer_class)
         writer.last_state = StateMessage(value=copy.deepcopy(tap.state))
@@ -129,6 +140,20 @@ class RunningTap(Tap):
         except SingerSDKError as error:
             cls.fail(error)
         tap.end_in_error_if_due(streams)
+
+    def tell_what_may_be_read(self, streams: list[DriftStream]) -> None:
+        """Try it, and tell in a table; only for what is selected: others need other scopes."""
+        lines, causes = try_out(streams)
+        if scopes := self.owner.scopes:  # type: ignore[attr-defined]
+            lines += ["", f"Drift lists these scopes of the token: {', '.join(scopes)}."]
+        assert isinstance(self.message_writer, Writer)  # noqa: S101  (for the type checker)
+        self.message_writer.write_document("\n".join(lines))
+        for name, cause in causes.items():
+            self.logger.error("%s: %s", name, cause)
+        if causes:
+            self.logger.error("Can't be read: %s", failures(causes))
+            sys.exit(1)
+        self.logger.info("The settings and the token work.")
 
     def selected_streams(self) -> list[DriftStream]:
         """Give the streams that are selected, in the order in which they are read."""
@@ -199,32 +224,3 @@ class RunningTap(Tap):
             msg = f"--config can't be read as a file of JSON settings: {error}"
             raise click.ClickException(msg) from None
         return found
-
-    @classmethod
-    @override
-    def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
-        """Try what the token may read, of what is selected: others need other scopes."""
-        try:
-            if value != CliTestOptionValue.All.value:
-                super().cb_test(ctx, param, value)
-                return
-            config = ctx.params["config"]
-            tap = cls(
-                config=config.config,
-                catalog=given.file(ctx.params.get("catalog"), "--catalog", given.Catalog),
-                parse_env_config=config.parse_env,
-            )
-            lines, causes = try_out(tap.selected_streams())
-            if scopes := tap.owner.scopes:  # type: ignore[attr-defined]
-                lines += ["", f"Drift lists these scopes of the token: {', '.join(scopes)}."]
-        except SingerSDKError as error:
-            cls.fail(error)
-        assert isinstance(tap.message_writer, Writer)  # noqa: S101  (for the type checker)
-        tap.message_writer.write_document("\n".join(lines))
-        for name, cause in causes.items():
-            cls.logger.error("%s: %s", name, cause)
-        if causes:
-            cls.logger.error("Can't be read: %s", failures(causes))
-            ctx.exit(1)
-        cls.logger.info("The settings and the token work.")
-        ctx.exit()

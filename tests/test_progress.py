@@ -455,7 +455,11 @@ def test_the_connection_test_says_what_may_not_be_read(sandbox: Serve, tmp_path:
 
 
 def test_the_connection_test_names_a_wrong_setting(tmp_path: Path) -> None:
-    done = try_out(tmp_path, {"access_token": TOKEN, "page_size": 0})
-    assert "page_size" in done.stderr
+    for name, content in {"config": {"access_token": TOKEN, "page_size": 0}, "catalog": {}}.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    config, catalog = (f"{tmp_path}/{name}" for name in ("config", "catalog"))
+    python, *rest = command("--test", "--config", config, "--state", catalog)
+    done = subprocess.run([python, "-X", "dev", *rest], capture_output=True, text=True, check=False)
+    assert "page_size" in done.stderr.splitlines()[-1]  # and nothing of files that are left open
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
