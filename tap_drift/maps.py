@@ -27,12 +27,7 @@ class Mapper(PluginMapper):
                 super().register_raw_streams_from_catalog(Catalog({entry.tap_stream_id: entry}))
             else:  # its fields are not selected either, so that the SDK would miss its key
                 self.stream_maps[name] = [
-                    self.default_mapper_type(
-                        name,
-                        entry.schema.to_dict(),
-                        entry.key_properties,
-                        flattening_options=self.flattening_options,
-                    )
+                    self.default_mapper_type(name, {}, None, self.flattening_options)
                 ]
 
     @override

@@ -115,20 +115,18 @@ class RunningTap(Tap):
                 catalog=given.file(catalog, "--catalog", given.Catalog),
                 parse_env_config=config.parse_env,
             )
-            streams = tap.selected_streams()
+            if test != CliTestOptionValue.Disabled.value:
+                tap.test(test)
+                return
         except SingerSDKError as error:
             cls.fail(error)
-        if test == CliTestOptionValue.Schema.value:
-            tap.write_schemas()
-            return
-        if test != CliTestOptionValue.Disabled.value:
-            tap.tell_what_may_be_read(streams)
-            return
         writer = tap.message_writer
         assert isinstance(writer, Writer)  # noqa: S101  (for the type checker: message_writer_class)
         writer.last_state = StateMessage(value=copy.deepcopy(tap.state))
+        streams: list[DriftStream] = []
         try:
             try:
+                streams += tap.selected_streams()
                 tap.sync_all()
             finally:
                 writer.write_last_state()
@@ -141,9 +139,12 @@ class RunningTap(Tap):
             cls.fail(error)
         tap.end_in_error_if_due(streams)
 
-    def tell_what_may_be_read(self, streams: list[DriftStream]) -> None:
-        """Try it, and tell in a table; only for what is selected: others need other scopes."""
-        lines, causes = try_out(streams)
+    def test(self, what: str) -> None:
+        """Try what the token may read, of what is selected: others need other scopes."""
+        if what == CliTestOptionValue.Schema.value:
+            self.write_schemas()
+            return
+        lines, causes = try_out(self.selected_streams())
         if scopes := self.owner.scopes:  # type: ignore[attr-defined]
             lines += ["", f"Drift lists these scopes of the token: {', '.join(scopes)}."]
         assert isinstance(self.message_writer, Writer)  # noqa: S101  (for the type checker)

@@ -5,10 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,10 +15,12 @@ import pytest
 from tap_drift import signals
 from tap_drift.output import Writer
 from tap_drift.tap import TapDrift
+from tests.processes import command, run_command
 from tests.sandbox import TOKEN, Sandbox
 from tests.sandbox.organisation import ORG
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
@@ -83,10 +82,6 @@ class Output:
         return bookmark
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "tap_drift", *arguments]
-
-
 def run_tap(
     folder: Path,
     config: Json,
@@ -96,28 +91,15 @@ def run_tap(
     environment: dict[str, str] | None = None,
 ) -> Output:
     """Run the tap as its users do: a process with files for settings, state and catalog."""
-    done = subprocess.run(
-        [*tap_command(folder, config, state, catalog), *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env=os.environ | (environment or {}),
-    )
+    done = run_command([*tap_command(folder, config, state, catalog), *arguments], environment)
     return Output(list(lines(done.stdout)), done.stderr, done.returncode)
 
 
 def try_out(
-    folder: Path, config: Json, catalog: Json | None = None, *arguments: str
+    folder: Path, config: Json, catalog: Json | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Ask the tap what may be read."""
-    return subprocess.run(
-        [*tap_command(folder, config, None, catalog), *(arguments or ("--test",))],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    return run_command([*tap_command(folder, config, None, catalog), "--test"])
 
 
 def tap_command(
@@ -193,9 +175,11 @@ def run_here(
     return Output(target.messages, exit_code=int(failed))
 
 
+CATALOG = json.dumps(TapDrift(validate_config=False).catalog_dict)
+
 KEYS = {
     entry["tap_stream_id"]: tuple(entry["key_properties"])
-    for entry in TapDrift(validate_config=False).catalog_dict["streams"]
+    for entry in json.loads(CATALOG)["streams"]
 }
 """The fields of every stream's key, as the catalog says."""
 
@@ -214,7 +198,7 @@ def upserted(
 
 def selecting(*streams: str, without: tuple[str, ...] = (), method: str | None = None) -> Json:
     """A catalog that selects these streams, but for some fields, and no others."""
-    catalog: Json = json.loads(json.dumps(TapDrift(validate_config=False).catalog_dict))
+    catalog: Json = json.loads(CATALOG)
     for entry in catalog["streams"]:
         entry["replication_method"] = method or entry.get("replication_method")
         for field_ in entry["metadata"]:

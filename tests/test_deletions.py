@@ -141,13 +141,9 @@ def test_a_list_that_never_rests_deletes_nothing(sandbox: Serve) -> None:
     assert activated(output) == set()
 
 
-@pytest.mark.parametrize("hard_delete", [True, False])
-def test_into_postgres(
-    sandbox: Serve, postgres_url: str, tmp_path: Path, *, hard_delete: bool
-) -> None:
+def test_into_postgres(sandbox: Serve, postgres_url: str, tmp_path: Path) -> None:
     drift, target = sandbox(60), TARGETS["meltanolabs-target-postgres"]
-    of_target = target.config(tmp_path, postgres_url) | {"hard_delete": hard_delete}
-    (path := tmp_path / "target.json").write_text(json.dumps(of_target))
+    (path := tmp_path / "target.json").write_text(json.dumps(target.config(tmp_path, postgres_url)))
     catalog = selecting("conversations", "users", **FULL)
     tap = tap_command(tmp_path, config_of(drift, page_size=10), None, catalog)
 
@@ -176,5 +172,4 @@ def test_into_postgres(
     assert load(stop_at=len(drift.requests) + 3) == 128 + signal.SIGTERM
     assert there() == (everything, everything)
     assert load() == 0
-    alive = everything - {gone}
-    assert there() == (alive if hard_delete else everything, alive)
+    assert there() == (everything, everything - {gone})

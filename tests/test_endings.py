@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.processes import COMMAND, TapProcess
 from tests.sandbox import Account, Sandbox
 from tests.sandbox.expected import expected
 from tests.sandbox.server import answers, error, since, slow
@@ -49,7 +50,7 @@ NOISE = ("Traceback", "Exception ignored", "An unhandled error")
 class Tap:
     """A tap at work; what it wrote stays in the pipe until somebody reads it."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | TapProcess
     errors: Path
 
     def end(self, number: signal.Signals) -> None:
@@ -79,20 +80,32 @@ class Tap:
 @contextlib.contextmanager
 def running(command: list[str], folder: Path, **environment: str) -> Iterator[Tap]:
     errors = folder / "stderr"
-    with (
-        errors.open("w") as stderr,
-        subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            env=os.environ | environment,
-        ) as process,
-    ):
+    with begin(command, errors, environment) as process:
         try:
             yield Tap(process, errors)
         finally:
             process.kill()
+
+
+@contextlib.contextmanager
+def begin(
+    command: list[str], errors: Path, environment: dict[str, str]
+) -> Iterator[subprocess.Popen[str] | TapProcess]:
+    """Begin from nothing what is no plain call of the tap, or has variables of its own."""
+    if not environment and tuple(command[:3]) == COMMAND:
+        pipe = errors.with_name("stdout")
+        os.mkfifo(pipe)
+        with TapProcess(command, pipe, errors, os.environ) as tap:
+            yield tap
+        pipe.unlink()
+        return
+    with (
+        errors.open("w") as stderr,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=os.environ | environment
+        ) as process,
+    ):
+        yield process
 
 
 def with_long_rows(conversations: int, length: int) -> Account:
@@ -344,7 +357,7 @@ def test_a_signal_at_any_moment_leaves_no_traceback(sandbox: Serve, tmp_path: Pa
     drift = sandbox(3, latency=0.1)
     for seconds, what in zip((0.9, 0.6, 0.7, 0.5), COMMANDS.values(), strict=True):
         command = [*tap_command(tmp_path, settings(drift)), *what]
-        with running(command, tmp_path) as tap:
+        with running(command, tmp_path, FROM="nothing") as tap:
             time.sleep(seconds)
             tap.end(signal.SIGINT)
             tap.process.communicate(timeout=30)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import codecs
 import json
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.tap import command, run_tap, selecting, settings
+from tests.processes import command, run_command
+from tests.tap import run_tap, selecting, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +55,7 @@ def test_files_in_the_encodings_of_windows(
         (path := tmp_path / f"windows-{name}").write_bytes(encoded(json.dumps(content, indent=1)))
         arguments += [f"--{name}", str(path)]
     requests = len(drift.requests)
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False)
+    done = run_command(command(*arguments))
     assert done.returncode == 0, done.stderr
     assert len(drift.requests) == requests + 1  # from the bookmark
     assert '"RECORD"' in done.stdout

@@ -186,11 +186,11 @@ def machine(stream: str, form: Way, examples: int) -> Any:
 
 
 # Thousands of histories are in `test_walk.py`, without HTTP.
-TestConversationsWithOffsetCursors = machine("conversations", "offset", 30)
-TestConversationsWithIdCursors = machine("conversations", "id", 20)
-TestConversationsWithKeysetCursors = machine("conversations", "keyset", 20)
-TestConversationsWithLinks = machine("conversations", "links", 30)
-TestConversationsWithBoth = machine("conversations", "both", 40)
-TestMessagesWithOffsetCursors = machine("messages", "offset", 20)
-TestMessagesWithLinks = machine("messages", "links", 15)
-TestMessagesWithBoth = machine("messages", "both", 20)
+TestConversationsWithOffsetCursors = machine("conversations", "offset", 15)
+TestConversationsWithIdCursors = machine("conversations", "id", 10)
+TestConversationsWithKeysetCursors = machine("conversations", "keyset", 10)
+TestConversationsWithLinks = machine("conversations", "links", 15)
+TestConversationsWithBoth = machine("conversations", "both", 20)
+TestMessagesWithOffsetCursors = machine("messages", "offset", 8)
+TestMessagesWithLinks = machine("messages", "links", 6)
+TestMessagesWithBoth = machine("messages", "both", 10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import json
 import logging
+import os
 import re
 import signal
 import subprocess
@@ -16,10 +17,10 @@ from tap_drift import newest_first, progress, trial
 from tap_drift.bookmark import Bookmark, Time, Walk
 from tap_drift.progress import Progress
 from tap_drift.tap import TapDrift
+from tests.processes import TapProcess
 from tests.sandbox import TOKEN
 from tests.sandbox.server import answers, as_json, error, slow
 from tests.tap import (
-    command,
     run_here,
     run_tap,
     selecting,
@@ -338,15 +339,13 @@ def test_a_run_that_is_told_to_end_says_what_was_not_read(sandbox: Serve, tmp_pa
         slow(drift, request) if request.path.endswith("/messages") else None
     )
     catalog = selecting("users", "messages", "transcripts")
-    with subprocess.Popen(
-        tap_command(tmp_path, settings(drift), None, catalog),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as tap:
+    command = tap_command(tmp_path, settings(drift), None, catalog)
+    stdout, stderr = tmp_path / "stdout", tmp_path / "stderr"
+    with TapProcess(command, stdout, stderr, os.environ) as tap:
         wait_until(lambda: len(drift.requests) > 2)
         tap.send_signal(signal.SIGTERM)
-        _, errors = tap.communicate(timeout=30)
+        tap.wait(30)
+    errors = stderr.read_text()
     assert [row[4] for row in rows(errors)[1:]] == ["read to the end", "broken off", "not begun"]
     assert errors.splitlines()[-1].endswith(f"The run was told to end. {LAST_STATE}")
 
@@ -434,16 +433,7 @@ def test_the_connection_test_says_what_may_not_be_read(sandbox: Serve, tmp_path:
     drift = sandbox(6)
     drift.token_info_status = 404
     drift.fault = forbidden("/users/list")
-    paths = {"config": settings(drift), "catalog": selecting("users", "conversations")}
-    for name, content in paths.items():
-        (tmp_path / name).write_text(json.dumps(content))
-    config, catalog = (str(tmp_path / name) for name in paths)
-    done = subprocess.run(  # --catalog last
-        command("--config", config, "--test", "--catalog", catalog),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = try_out(tmp_path, settings(drift), selecting("users", "conversations"))
     assert [line.split()[0::2] for line in done.stdout.splitlines()[1:]] == [
         ["users", "no"],
         ["conversations", "yes"],
@@ -455,11 +445,10 @@ def test_the_connection_test_says_what_may_not_be_read(sandbox: Serve, tmp_path:
 
 
 def test_the_connection_test_names_a_wrong_setting(tmp_path: Path) -> None:
-    for name, content in {"config": {"access_token": TOKEN, "page_size": 0}, "catalog": {}}.items():
-        (tmp_path / name).write_text(json.dumps(content))
-    config, catalog = (f"{tmp_path}/{name}" for name in ("config", "catalog"))
-    python, *rest = command("--test", "--config", config, "--state", catalog)
-    done = subprocess.run([python, "-X", "dev", *rest], capture_output=True, text=True, check=False)
+    config = {"access_token": TOKEN, "page_size": 0}
+    python, *how = tap_command(tmp_path, config, {}, selecting())
+    how = ["-X", "dev", *how[:2], "--test", *how[2:]]
+    done = subprocess.run([python, *how], capture_output=True, text=True, check=False)
     assert "page_size" in done.stderr.splitlines()[-1]  # and nothing of files that are left open
     assert done.returncode == 1
     assert "Traceback" not in done.stderr

@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import json
 import re
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from meltano.core.logging.parsers import SingerSDKLogParser
 from ruamel.yaml import YAML
 
 from tests.meltano import PROJECT
+from tests.processes import run_command
 from tests.sandbox.expected import expected
 from tests.sandbox.server import answers, error
 from tests.tap import NO_WALK, Target, run_here, run_tap, selecting, settings, tap_command, upserted
@@ -245,7 +245,7 @@ def test_the_catalog_and_the_state_from_files(sandbox: Serve, tmp_path: Path) ->
     drift = sandbox(60)
     config = settings(drift)
     discover = [*tap_command(tmp_path, config), "--discover"]
-    catalog = json.loads(subprocess.run(discover, capture_output=True, check=True).stdout)
+    catalog = json.loads(run_command(discover).stdout)
     for stream in catalog["streams"]:
         for entry in stream["metadata"]:
             if not entry["breadcrumb"]:

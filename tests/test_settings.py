@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.processes import command, run_command
 from tests.sandbox import TOKEN
 from tests.sandbox.expected import expected
-from tests.tap import command, run_tap, settings
+from tests.tap import run_tap, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from subprocess import CompletedProcess
 
     from tests.sandbox import Sandbox
 
@@ -119,16 +119,14 @@ def test_a_broken_file_is_one_clear_line(
         if name == file:
             path.write_text(content)
         arguments += [f"--{name}", str(path)]
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False)
+    done = run_command(command(*arguments))
     assert named in done.stderr
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    done = subprocess.run(
-        command("--config", str(tmp_path / "no.json")), capture_output=True, text=True, check=False
-    )
+    done = run_command(command("--config", str(tmp_path / "no.json")))
     assert "no.json" in done.stderr
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
@@ -160,14 +158,8 @@ def test_the_variable_of_a_missing_token_is_named() -> None:
     assert done.returncode == 1
 
 
-def from_environment(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command("--config", "ENV"),
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | environment,
-    )
+def from_environment(environment: dict[str, str]) -> CompletedProcess[str]:
+    return run_command(command("--config", "ENV"), environment)
 
 
 def test_an_empty_variable_is_not_set(sandbox: Callable[..., Sandbox]) -> None:
@@ -265,18 +257,13 @@ def test_settings_come_from_the_environment(
     sandbox: Callable[..., Sandbox], tmp_path: Path
 ) -> None:
     drift = sandbox(120)
-    done = subprocess.run(
-        command("--config=ENV"),
-        capture_output=True,
-        text=True,
-        check=True,
-        env=os.environ
-        | {
+    done = from_environment(
+        {
             "TAP_DRIFT_ACCESS_TOKEN": TOKEN,
             "TAP_DRIFT_API_URL": drift.url,
             "TAP_DRIFT_PAGE_SIZE": "20",
             "TAP_DRIFT_STATUSES": '["closed"]',
-        },
+        }
     )
     assert '"status":"closed"' in done.stdout
     assert '"status":"open"' not in done.stdout
@@ -287,14 +274,14 @@ def test_a_setting_that_is_null_has_its_default(
     sandbox: Callable[..., Sandbox], tmp_path: Path
 ) -> None:
     drift = sandbox(3)
-    about = json.loads(subprocess.check_output(command("--about", "--format=json")))
+    about = json.loads(run_command(command("--about", "--format=json")).stdout)
     output = run_tap(tmp_path, dict.fromkeys(about["settings"]["properties"]) | settings(drift))
     assert output.exit_code == 0, output.stderr
     assert len(output.records()) == 3
 
 
 def test_about_names_every_setting_with_title_and_description() -> None:
-    done = subprocess.run(command("--about", "--format=json"), capture_output=True, check=True)
+    done = run_command(command("--about", "--format=json"))
     about = json.loads(done.stdout)
     own = {name: about["settings"]["properties"][name] for name in NAMES}
     assert all(setting["title"] and setting["description"] for setting in own.values())
@@ -304,9 +291,7 @@ def test_about_names_every_setting_with_title_and_description() -> None:
 
 @pytest.mark.parametrize("arguments", [[], ["--config=ENV"]])
 def test_discovery_needs_no_token(arguments: list[str]) -> None:
-    done = subprocess.run(
-        command("--discover", *arguments), capture_output=True, text=True, check=True
-    )
+    done = run_command(command("--discover", *arguments))
     catalog = json.loads(done.stdout)
     selected = [
         entry["tap_stream_id"]
