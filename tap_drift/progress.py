@@ -23,7 +23,7 @@ class Leg(NamedTuple):
     top: Time | None = None
     """The newest row, not in the future."""
     start: Time | None = None
-    """Where an interrupted walk goes on; `None` for a walk that begins at the head."""
+    """Where it goes on; `None` for the first of a run, if that begins at the head."""
 
     def seconds_left(self, share: float | None, oldest: Time | None, now: float) -> float | None:
         """Forecast: what is left takes as long as what was read.
@@ -94,7 +94,7 @@ class Progress:
         if top and leg.top is None:
             self._leg = leg._replace(top=top)
         elif top and top != leg.top:  # it has arrived, and another has begun
-            self._leg = Leg(self._clock(), bookmark.floor(lookback), top)
+            self._leg = Leg(self._clock(), bookmark.floor(lookback), top, start=top)
             self.total = None
 
     def passed(self, conversations: int, oldest: Time | None) -> None:
@@ -120,7 +120,7 @@ class Progress:
 
     @property
     def is_from_head(self) -> bool:
-        """Whether all conversations that a walk passes are counted here."""
+        """Whether it is the first walk of the run, and all that it passes is counted here."""
         return self._conversations is not None and self._leg.start is None
 
     @property

@@ -140,6 +140,7 @@ def test_a_forecast_of_a_walk_that_goes_on() -> None:
     walk.passed(1, day(31))
     clock.now += 1
     assert walk.report().endswith(", about 8.0 h left (floor 2026-01-11)")
+    assert not walk.is_from_head
 
 
 @pytest.mark.parametrize(
@@ -266,6 +267,16 @@ def test_other_streams_tell_how_far_they_are_too(
     *told, end = lines(log, "accounts")
     assert told[0] == "accounts: 1 account."
     assert end.startswith("accounts: read to the end: 150 accounts, 3 requests, ")
+
+
+def test_files_are_told_of_once_too(
+    sandbox: Serve, tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
+    batches = {"encoding": {"format": "jsonl"}, "storage": {"root": tmp_path.as_uri()}}
+    config = settings(sandbox(60), batch_config=batches)
+    assert run_here(config).exit_code == 0
+    _, end = lines(log, "conversations")
+    assert end.startswith("conversations: read to the end: 60 conversations back to ")
 
 
 # In which order
