@@ -143,7 +143,8 @@ def test_a_list_that_never_rests_deletes_nothing(sandbox: Serve) -> None:
 
 def test_into_postgres(sandbox: Serve, postgres_url: str, tmp_path: Path) -> None:
     drift, target = sandbox(60), TARGETS["meltanolabs-target-postgres"]
-    (path := tmp_path / "target.json").write_text(json.dumps(target.config(tmp_path, postgres_url)))
+    of_target = target.config(tmp_path, postgres_url)
+    (path := tmp_path / "target.json").write_text(json.dumps(of_target))
     catalog = selecting("conversations", "users", **FULL)
     tap = tap_command(tmp_path, config_of(drift, page_size=10), None, catalog)
 
@@ -172,4 +173,8 @@ def test_into_postgres(sandbox: Serve, postgres_url: str, tmp_path: Path) -> Non
     assert load(stop_at=len(drift.requests) + 3) == 128 + signal.SIGTERM
     assert there() == (everything, everything)
     assert load() == 0
-    assert there() == (everything, everything - {gone})
+    alive = everything - {gone}
+    assert there() == (everything, alive)
+    path.write_text(json.dumps(of_target | {"hard_delete": True}))
+    assert load() == 0
+    assert there() == (alive, alive)

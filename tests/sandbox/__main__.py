@@ -11,23 +11,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 
 import psutil
+from rich.console import Console
 
-from tests.sandbox.account import Account
-from tests.sandbox.expected import expected
+from tests.sandbox.lifelike import LifelikeAccount
 from tests.sandbox.listing import FORMS
-from tests.sandbox.postgres import postgres, records
+from tests.sandbox.postgres import client, postgres
+from tests.sandbox.report import report
 from tests.sandbox.server import TOKEN, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    Records = dict[Any, dict[str, Any]]
-
 PROJECT = Path(__file__).parents[2]
+ACCOUNT = "lifelike.json"
 SECONDS_TO_END = 10
 
 
@@ -35,40 +35,70 @@ def main() -> int:
     arguments = _arguments()
     folder: Path = arguments.folder.resolve()
     signal.signal(signal.SIGTERM, _end)
-    if arguments.fresh:
-        shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    saved = folder / "account.json"
-    if saved.exists():
-        account = Account.load(saved)
-        account.move_on()
-        if arguments.conversations:
-            print("sandbox: --conversations makes a new account only together with --fresh.")
-    else:
-        account = Account(arguments.conversations or 1000)
-    account.save(saved)
+    if arguments.fresh or not (folder / ACCOUNT).exists():
+        _forget(folder)
+    (folder / "output").mkdir(parents=True, exist_ok=True)
+    account = _account(folder / ACCOUNT, arguments.conversations)
 
     with (
-        Sandbox(account, form=arguments.list, cursor=arguments.cursor) as drift,
+        Sandbox(
+            account, form=arguments.list, cursor=arguments.cursor, clock=account.clock
+        ) as drift,
         postgres(folder / "postgres") as url,
     ):
         settings = {
             "TAP_DRIFT_API_URL": drift.url,
             "TAP_DRIFT_ACCESS_TOKEN": TOKEN,
             "TARGET_POSTGRES_SQLALCHEMY_URL": url.replace("postgresql://", "postgresql+psycopg://"),
+            "TARGET_JSONL_DESTINATION_PATH": str(folder / "output"),
             # Meltano's memory of an account that is started over has to be started over with it.
             "MELTANO_DATABASE_URI": f"sqlite:///{folder / 'meltano.db'}",
+            "MELTANO_ENVIRONMENT": "sandbox",
         }
-        if not arguments.command:
-            print("# A Drift account and a PostgreSQL, until you press Ctrl-C. In another shell:")
-            for name, value in settings.items():
-                print(f"export {name}='{value}'", flush=True)
-            print("# and for example: uv run tap-drift --config=ENV", flush=True)
-            while True:
-                time.sleep(1)
-        code = _run(arguments.command, os.environ | settings)
-        _report(drift, url)
+        try:
+            if not arguments.command:
+                _serve(settings)
+            quiet = not arguments.verbose and arguments.command[:2] == ["meltano", "run"]
+            log = folder / "meltano.log" if quiet else None
+            if log:
+                shown = log.relative_to(PROJECT) if log.is_relative_to(PROJECT) else log
+                print(f"sandbox: a Drift account with {len(account.conversations):,} conversations")
+                print(f"sandbox: {' '.join(arguments.command)} (its log: {shown})", flush=True)
+            code = _run(arguments.command, os.environ | client(url) | settings, log)
+        finally:
+            if drift.requests:  # who has seen nothing of it need not miss what changed
+                account.save(folder / ACCOUNT)
+        report(drift, url, folder / "output", arguments.command)
         return code
+
+
+def _forget(folder: Path) -> None:
+    """Remove what belongs to an account that is no more; nothing else, whatever folder it is."""
+    for name in ("postgres", "output"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (ACCOUNT, "meltano.db", "meltano.log"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _account(saved: Path, conversations: int | None) -> LifelikeAccount:
+    if not saved.exists():
+        account = LifelikeAccount(conversations or 1000)
+        account.save(saved)
+        return account
+    if conversations:
+        print("sandbox: --conversations makes a new account only together with --fresh.")
+    account = LifelikeAccount.load(saved)
+    account.move_on()
+    return account
+
+
+def _serve(settings: dict[str, str]) -> NoReturn:
+    print("# A Drift account and a PostgreSQL, until you press Ctrl-C. In another shell:")
+    for name, value in settings.items():
+        print(f"export {name}='{value}'", flush=True)
+    print("# and for example: uv run tap-drift --config=ENV", flush=True)
+    while True:
+        time.sleep(1)
 
 
 def _arguments() -> argparse.Namespace:
@@ -103,6 +133,9 @@ def _arguments() -> argparse.Namespace:
         default=PROJECT / ".sandbox",
         help="where the account, PostgreSQL and Meltano's state are kept between calls",
     )
+    parser.add_argument(
+        "--verbose", action="store_true", help="show the log of `meltano run` also if all is well"
+    )
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND...")
     return parser.parse_args()
 
@@ -111,21 +144,29 @@ def _end(signum: int, frame: FrameType | None) -> None:
     sys.exit(128 + signum)
 
 
-def _run(command: list[str], environment: dict[str, str]) -> int:
-    """Run a command to its end; if this process is told to end, so are all that it started."""
+def _run(command: list[str], environment: dict[str, str], log: Path | None) -> int:
+    """Run a command to its end; if this process is told to end, so are all that it started.
+
+    Where there is a file for its log, that is shown only if the command fails.
+    """
     with contextlib.ExitStack() as stack:
+        errors = stack.enter_context(log.open("wb")) if log else None
         try:
-            process = subprocess.Popen(command, env=environment, cwd=PROJECT)
+            process = subprocess.Popen(command, env=environment, cwd=PROJECT, stderr=errors)
         except OSError as error:
             print(f"sandbox: {command[0]} can't be run: {error}", file=sys.stderr)
             return 127
         stack.enter_context(_no_process_left(process.pid))
+        if log:
+            stack.enter_context(Console(stderr=True).status("…"))  # only where it is a terminal
         code = None
         while code is None:
             # A signal that comes just before a wait without end would only be seen after it.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code = process.wait(timeout=1)
-        return code if code >= 0 else 128 - code
+    if log and code:
+        print(log.read_text(encoding="utf-8", errors="replace"), file=sys.stderr)
+    return code if code >= 0 else 128 - code
 
 
 @contextlib.contextmanager
@@ -141,40 +182,6 @@ def _no_process_left(pid: int) -> Iterator[None]:
         for process in psutil.wait_procs(family, timeout=SECONDS_TO_END)[1]:
             process.kill()
         raise
-
-
-def _report(drift: Sandbox, url: str) -> None:
-    """Say what the account holds, what arrived, and whether they agree."""
-    account = expected(drift.account)
-    print(f"\nsandbox: the Drift account holds {len(account):,} conversations.")
-    answered = len(drift.requests) + drift.token_infos
-    print(f"sandbox: Drift answered {answered:,} request{'s' * (answered != 1)}.")
-    if not drift.requests:
-        return
-    table, arrived = records(url, "conversations")
-    if table is None:
-        print("sandbox: PostgreSQL holds no table of conversations.")
-        return
-    target = {row["id"]: _comparable(row, next(iter(account.values()))) for row in arrived}
-    agree = target == account and len(arrived) == len(account)
-    verdict = "the same as the account" if agree else _difference(account, target, len(arrived))
-    print(f"sandbox: PostgreSQL holds {len(arrived):,} rows in {table}: {verdict}.")
-
-
-def _comparable(row: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
-    """Bring a row of a table into the shape of a record: targets change the case of names."""
-    lowered = {name.lower().replace("_", ""): value for name, value in row.items()}
-    return {name: lowered.get(name.lower()) for name in like}
-
-
-def _difference(account: Records, target: Records, arrived: int) -> str:
-    missing, extra = len(account.keys() - target.keys()), len(target.keys() - account.keys())
-    other = sum(account[id_] != target[id_] for id_ in account.keys() & target.keys())
-    twice = arrived - len(target)
-    return (
-        f"NOT the same as the account ({missing:,} missing, {extra:,} too many, {other:,} "
-        f"different, {twice:,} more than once)"
-    )
 
 
 if __name__ == "__main__":

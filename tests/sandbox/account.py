@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from tests.sandbox.items import FIRST_CONTACT, STATUSES, Items
 from tests.sandbox.organisation import FIRST_TIME, ORG, PERSONAL
@@ -123,7 +123,7 @@ class Account(Items):
         path.write_text(json.dumps(content))
 
     @classmethod
-    def load(cls, path: Path) -> Account:
+    def load(cls, path: Path) -> Self:
         content = json.loads(path.read_text())
         account = cls(seed=content["now"])
         account.org = content.get("org", ORG)

