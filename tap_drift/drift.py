@@ -88,6 +88,7 @@ class _Asked(NamedTuple):
     json: bool
     largest: int
     whole: bool
+    seconds: float
 
 
 class Drift:
@@ -139,6 +140,7 @@ class Drift:
         json: bool = True,
         largest: int = LARGEST,
         whole: bool = True,
+        seconds: float = math.inf,
         limiter: Any = None,
         observe: Callable[[int | None, float], object] = lambda *_: None,
     ) -> Answer:
@@ -154,24 +156,21 @@ class Drift:
             json: Whether a good answer has to be JSON.
             largest: Bytes that the answer has at the most, unpacked.
             whole: Whether `request_timeout` bounds all of it, not only the time without a byte.
+            seconds: How long it may take, if that is less than `request_timeout`.
             limiter: What bounds such requests besides `requests_per_minute`; see `limiter`.
             observe: Given the status (`None` if there was no answer) and the seconds of each try.
-
-        Returns:
-            The answer.
 
         Raises:
             DriftError: There was no good answer, and the retries are used up.
         """
-        asked = _Asked(scope, json, largest, whole)
+        asked = _Asked(scope, json, largest, whole, min(seconds, self._seconds))
         patience = _Patience(self._max_retries if retries is None else retries)
         while True:
             self._turns.take(stop, limiter)
             started = time.monotonic()
             status: int | None = None
             try:
-                answer = self._try(request, asked)
-                status = http.HTTPStatus.OK
+                answer, status = self._try(request, asked), http.HTTPStatus.OK
                 return answer  # noqa: TRY300  (after it was observed)
             except DriftError as error:
                 status = error.status
@@ -190,11 +189,11 @@ class Drift:
         environment = self._environments[origin]
         # Every connection that was kept may turn out to be closed; a new one can't.
         for _ in range(self._connections + 1):
-            limits = Limits(self._seconds, asked.largest, whole=asked.whole)
+            limits = Limits(asked.seconds, asked.largest, whole=asked.whole)
             limits_now.set(limits)
             try:
                 response = self.session.send(
-                    request, stream=True, timeout=self._seconds, **environment
+                    request, stream=True, timeout=asked.seconds, **environment
                 )
                 with contextlib.closing(response):
                     content = read_within(response, limits)

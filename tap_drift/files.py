@@ -61,6 +61,11 @@ class FilesStream(ItemsStream):
         raise NotImplementedError
 
     @override
+    def try_out(self) -> str:
+        said = super().try_out()
+        return f"{said} (what names the files; no file is asked for)" if said == "yes" else said
+
+    @override
     def write(self, step: Write, pool: Workers) -> Iterator[Row]:
         self._pool = pool
         yield from super().write(step, pool)

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 MOST_ITEMS = 100_000
 """How many items a conversation may have, since they are held in memory until all are there."""
 
+TRIES = 3
+"""How many conversations are tried to learn whether items may be read: some may be gone."""
+
 
 class Asked(NamedTuple):
     """The items of a conversation, which are being asked for."""
@@ -91,6 +94,18 @@ class ItemsStream(NewestFirstStream):
         self._ledger = Ledger(bookmark.owed)
         return bookmark
 
+    @property
+    @override
+    def owed(self) -> int:
+        return len(self._ledger.items)
+
+    @override
+    def try_out(self) -> str:
+        ids = [id_ for row in self.rows_of_head() if (id_ := self._item_id(row)) is not None]
+        if any(self._items(id_) is not None for id_ in ids[:TRIES]):
+            return "yes"
+        return "not known: all that was asked for is gone" if ids else "not known: nothing is there"
+
     @override
     def checkpoint(self, bookmark: Bookmark) -> None:
         super().checkpoint(msgspec.structs.replace(bookmark, owed=self._ledger.items))
@@ -124,8 +139,7 @@ class ItemsStream(NewestFirstStream):
         for owed in self._ledger.items:
             try:
                 items = self._items(owed.id, retries=0)
-                records = self._records_of(items, owed.id, owed.updatedAt)
-                yield from self.progress.counted(records)
+                yield from self._records_of(items, owed.id, owed.updatedAt)
             except DriftError as error:
                 if error.status == HTTPStatus.UNAUTHORIZED:
                     raise
@@ -186,12 +200,15 @@ class ItemsStream(NewestFirstStream):
 
     def _write_oldest(self) -> Iterator[dict[str, Any]]:
         asked, step = self._waiting.popleft()
+        self.progress.page(step.bookmark, self._lookback)
         for id_, version, answer in asked:
             try:
-                yield from self.progress.counted(self._records_of(answer.get(), id_, version))
+                yield from self._records_of(answer.get(), id_, version)
             except DriftError as error:
                 self._owe(id_, version, error)
-        self.wrote(step)
+            self.progress.passed(1, version)
+            self.tell()
+        self.wrote(step, len(step.rows) - len(asked))
 
     def _owe(self, id_: int, version: Time | None, error: DriftError) -> None:
         try:

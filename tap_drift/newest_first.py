@@ -12,21 +12,27 @@ from tap_drift.bookmarked import BookmarkedStream
 from tap_drift.compat import override
 from tap_drift.drift import DriftError
 from tap_drift.list_pages import ListPages
-from tap_drift.progress import Progress
-from tap_drift.walk import Ask, NowhereError, Say, Write, read
+from tap_drift.progress import counted
+from tap_drift.values import integer
+from tap_drift.walk import Ask, NowhereError, Page, Say, Write, read
 from tap_drift.workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from singer_sdk import Tap
 
     from tap_drift.bookmark import Bookmark
     from tap_drift.drift import Drift
-    from tap_drift.walk import No, Page, Steps
+    from tap_drift.progress import Census
+    from tap_drift.walk import No, Row, Steps
 
 MOST_WALKS = 10
 """How often a list is read again for what changed meanwhile, to tell what was deleted."""
+
+STATS = "/conversations/stats"
+SECONDS_FOR_STATS = 5.0
+"""How long it may take to learn what is only nice to know."""
 
 
 class NewestFirstStream(BookmarkedStream):
@@ -47,13 +53,54 @@ class NewestFirstStream(BookmarkedStream):
 
     def __init__(self, tap: Tap, drift: Drift) -> None:
         super().__init__(tap, drift)
-        self.progress = Progress()
+        self._census: Census = tap.census  # type: ignore[attr-defined]
+        self._lookback = int(self.config["lookback_seconds"])
 
     @override
     def begin(self) -> Bookmark:
         bookmark = super().begin()
-        self.progress.floor = bookmark.floor(int(self.config["lookback_seconds"]))
+        self.progress.walk(bookmark, self._lookback)
         return bookmark
+
+    @override
+    def try_out(self) -> str:
+        self.rows_of_head()
+        return "yes"
+
+    def rows_of_head(self) -> Sequence[Row]:
+        """Ask for the head of the list."""
+        page = ListPages(self, None).get(Ask())
+        return page.rows if isinstance(page, Page) else ()
+
+    # What is told of it
+
+    @override
+    def look_ahead(self) -> None:
+        if self.progress.total is not None or not self.progress.is_from_head:
+            return
+        floor, census = self.progress.floor, self._census
+        is_whole = floor is None and not self.config.get("statuses")
+        if is_whole and census.total(floor) is None and census.by_status is None:
+            census.by_status = self._counts()
+        self.progress.total = census.total(floor)
+
+    def _counts(self) -> dict[str, int]:
+        """Ask Drift how many conversations there are; whatever comes of it, once is enough."""
+        how: dict[str, Any] = {"retries": 0, "pauses": False, "seconds": SECONDS_FOR_STATS}
+        try:
+            counts = self.ask(STATS, **how).body["conversationCount"]
+            return {str(status): integer(count) for status, count in counts.items()}
+        except (DriftError, LookupError, TypeError, AttributeError, ValueError):
+            return {}
+
+    def _arrive(self) -> None:
+        """Take note that the walk has arrived."""
+        if self.progress.is_from_head:
+            floor, passed = self.progress.floor, self.progress.conversations
+            self._census.walked.setdefault(floor, passed)
+            if floor is None and self._census.by_status:
+                read = counted(passed, "conversations")
+                self.logger.info("%s: %s read; %s.", self.name, read, self._census)
 
     # The walk
 
@@ -73,12 +120,12 @@ class NewestFirstStream(BookmarkedStream):
         with contextlib.ExitStack() as stack:
             pool = Workers(concurrency, stack)
             pages = ListPages(self, pool if self.asks_ahead and concurrency > 1 else None)
-            steps = read(bookmark, int(self.config["lookback_seconds"]), concurrency)
+            steps = read(bookmark, self._lookback, concurrency)
             yield from self._follow(steps, pages, pool)
             yield from self.write_waiting()
+            self._arrive()
             yield from self._catch_up(bookmark, pages, pool)
             yield from self.finish()
-        self._report()
 
     def _catch_up(
         self, before: Bookmark, pages: ListPages, pool: Workers
@@ -99,14 +146,17 @@ class NewestFirstStream(BookmarkedStream):
         if walks:
             self.warn("the list changes too fast to tell what was deleted: nothing is.")
 
-    def wrote(self, step: Write) -> None:
-        """Let STATE vouch for a page whose last record is out."""
-        self.checkpoint(step.bookmark)
-        if self.progress.is_due(step.rows):
-            self._report()
+    def wrote(self, step: Write, conversations: int) -> None:
+        """Let STATE vouch for a page whose last record is out.
 
-    def _report(self) -> None:
-        self.logger.info("%s: %s", self.name, self.progress.report(self.requests_made))
+        Args:
+            step: The page.
+            conversations: How many of it are not counted yet.
+        """
+        place = step.rows[-1].place if step.rows else None
+        self.progress.passed(conversations, place and place.updatedAt)
+        self.checkpoint(step.bookmark)
+        self.tell()
 
     def _follow(self, steps: Steps, pages: ListPages, pool: Workers) -> Iterator[dict[str, Any]]:
         reply: Any = None
@@ -156,8 +206,9 @@ class NewestFirstStream(BookmarkedStream):
         Yields:
             Records, shaped as the schema says, in the order of the rows.
         """
-        yield from self.progress.counted(self.records(row.fields for row in step.rows))
-        self.wrote(step)
+        self.progress.page(step.bookmark, self._lookback)
+        yield from self.records(row.fields for row in step.rows)
+        self.wrote(step, len(step.rows))
 
     def write_waiting(self) -> Iterator[dict[str, Any]]:
         """Write what waits to be written."""

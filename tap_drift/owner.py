@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+import re
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import requests
 
@@ -27,7 +29,6 @@ class Owner:
         self._url = url
         self._token = token
         self._fingerprint = hashlib.sha256(token.encode()).hexdigest()[:12]
-        self._organisation: str | None = None
 
     def account(self, known: str | None) -> str:
         """Say whose token it is, in the form that STATE keeps.
@@ -43,12 +44,20 @@ class Owner:
         """
         if known and known.endswith(f":{self._fingerprint}"):
             return known
-        if self._organisation is None:
-            self._organisation = self._ask()
-        return f"{self._organisation}:{self._fingerprint}"
+        number = str(self._info.get("authenticated_userid")).removeprefix("orgId:")
+        return f"{number if number.isdecimal() else ''}:{self._fingerprint}"
 
-    def _ask(self) -> str:
-        """Ask Drift, once and without retries (Drift's page on token information)."""
+    @property
+    def scopes(self) -> list[str]:
+        """The scopes of the token, as Drift lists them; none if it does not."""
+        return re.findall(r"\b[a-z][a-z_]*\b", str(self._info.get("scope") or ""))
+
+    @cached_property
+    def _info(self) -> dict[str, Any]:
+        """What Drift says of the token, asked once and without retries.
+
+        Drift's page on token information has the fields.
+        """
         request = requests.Request(
             "POST",
             f"{self._url}/app/token_info",
@@ -64,10 +73,8 @@ class Owner:
                 pauses=False,
             )
         except DriftError:
-            return ""
-        user = answer.body.get("authenticated_userid") if isinstance(answer.body, dict) else None
-        number = str(user).removeprefix("orgId:")
-        return number if number.isdecimal() else ""
+            return {}
+        return answer.body if isinstance(answer.body, dict) else {}
 
 
 class _Bearer(requests.auth.AuthBase):

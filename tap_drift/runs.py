@@ -19,12 +19,19 @@ from singer_sdk.tap_base import CliTestOptionValue
 from tap_drift import given, signals
 from tap_drift.compat import override
 from tap_drift.output import GOES_ON, Writer
+from tap_drift.progress import COLUMNS, failures, table
+from tap_drift.trial import try_out
 
 if TYPE_CHECKING:
     from types import FrameType
     from typing import IO, NoReturn
 
     from tap_drift.stream import DriftStream
+
+TEST_HELP = (
+    "Ask once for each selected stream, and say what may be read. --test=schema writes the SCHEMA "
+    "messages alone."
+)
 
 SECONDS_TO_END = 5.0
 """How long a run that is told to end may take, if nobody reads its last lines."""
@@ -67,6 +74,9 @@ class RunningTap(Tap):
         for option in command.params:
             if option.name in {"catalog", "state"}:
                 option.type = click.File("rb")
+            if option.name == "test":  # with the catalog, which a callback need not have yet
+                option.callback, option.expose_value = None, True
+                option.help = TEST_HELP
         return command
 
     # How a run ends
@@ -89,6 +99,7 @@ class RunningTap(Tap):
         config: Any = None,
         state: IO[bytes] | None = None,
         catalog: IO[bytes] | None = None,
+        test: str = CliTestOptionValue.Disabled.value,
     ) -> None:
         """Run the tap from the command line.
 
@@ -104,34 +115,80 @@ class RunningTap(Tap):
                 catalog=given.file(catalog, "--catalog", given.Catalog),
                 parse_env_config=config.parse_env,
             )
+            if test != CliTestOptionValue.Disabled.value:
+                tap.test(test)
+                return
         except SingerSDKError as error:
             cls.fail(error)
         writer = tap.message_writer
         assert isinstance(writer, Writer)  # noqa: S101  (for the type checker: message_writer_class)
         writer.last_state = StateMessage(value=copy.deepcopy(tap.state))
+        streams: list[DriftStream] = []
         try:
-            if not any(stream.selected for stream in tap.streams.values()):
-                cls.logger.warning("No stream is selected, so nothing is read.")
-            tap.sync_all()
+            try:
+                streams += tap.selected_streams()
+                tap.sync_all()
+            finally:
+                writer.write_last_state()
+                cls.tell_how_it_ended(streams)
         except SystemExit as end:
             if end.code in {signals.SIGNALLED + number for number in signals.TO_END}:
                 cls.logger.warning("The run was told to end. %s", GOES_ON)
             raise
         except SingerSDKError as error:
             cls.fail(error)
-        finally:
-            writer.write_last_state()
-        tap.end_in_error_if_due()
+        tap.end_in_error_if_due(streams)
 
-    def end_in_error_if_due(self) -> None:
-        """Say what could not be read, if anything; the exit code says so too."""
-        streams: list[DriftStream] = list(self.streams.values())  # type: ignore[arg-type]
-        if failed := [stream.name for stream in streams if stream.failed]:
-            self.logger.error("Not read to the end: %s. %s", ", ".join(failed), GOES_ON)
-        incomplete = [stream.name for stream in streams if stream.is_incomplete]
-        if incomplete := [name for name in incomplete if name not in failed]:
+    def test(self, what: str) -> None:
+        """Try what the token may read, of what is selected: others need other scopes."""
+        if what == CliTestOptionValue.Schema.value:
+            self.write_schemas()
+            return
+        lines, causes = try_out(self.selected_streams())
+        if scopes := self.owner.scopes:  # type: ignore[attr-defined]
+            lines += ["", f"Drift lists these scopes of the token: {', '.join(scopes)}."]
+        assert isinstance(self.message_writer, Writer)  # noqa: S101  (for the type checker)
+        self.message_writer.write_document("\n".join(lines))
+        for name, cause in causes.items():
+            self.logger.error("%s: %s", name, cause)
+        if causes:
+            self.logger.error("Can't be read: %s", failures(causes))
+            sys.exit(1)
+        self.logger.info("The settings and the token work.")
+
+    def selected_streams(self) -> list[DriftStream]:
+        """Give the streams that are selected, in the order in which they are read."""
+        streams = [stream for stream in self.streams.values() if stream.selected]
+        if not streams:
+            self.logger.warning("No stream is selected, so nothing is read.")
+        return streams  # type: ignore[return-value]
+
+    @classmethod
+    def tell_how_it_ended(cls, streams: list[DriftStream]) -> None:
+        """Tell in a table what was read."""
+        rows = [
+            (
+                stream.name,
+                stream.progress.records,
+                stream.progress.requests,
+                round(stream.progress.seconds),
+                stream.ending,
+                stream.owed,
+            )
+            for stream in streams
+        ]
+        for line in table(COLUMNS, rows) if rows else ():
+            cls.logger.info(line)
+
+    def end_in_error_if_due(self, streams: list[DriftStream]) -> None:
+        """Say what could not be read, if anything, and why; the exit code says so too."""
+        causes = {stream.name: stream.cause for stream in streams if stream.failed}
+        incomplete = [s.name for s in streams if s.is_incomplete and not s.failed]
+        if incomplete:
             self.logger.error("Read, but for what the warnings name: %s.", ", ".join(incomplete))
-        if failed or incomplete:
+        if causes:
+            self.logger.error("Not read to the end: %s %s", failures(causes), GOES_ON)
+        if causes or incomplete:
             sys.exit(1)
 
     # Private in the SDK, which does not know SIGHUP.
@@ -168,23 +225,3 @@ class RunningTap(Tap):
             msg = f"--config can't be read as a file of JSON settings: {error}"
             raise click.ClickException(msg) from None
         return found
-
-    @classmethod
-    @override
-    def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
-        """Try the connection, with the streams that are selected: others need other scopes."""
-        try:
-            if value != CliTestOptionValue.All.value:
-                super().cb_test(ctx, param, value)
-                return
-            config = ctx.params["config"]
-            tap = cls(config=config.config, parse_env_config=config.parse_env)
-            tap.run_sync_dry_run(streams=[one for one in tap.streams.values() if one.selected])
-        except SingerSDKError as error:
-            cls.fail(error)
-        assert isinstance(tap.message_writer, Writer)  # noqa: S101  (for the type checker)
-        tap.message_writer.flush()
-        if any(stream.failed for stream in tap.streams.values()):  # type: ignore[attr-defined]
-            ctx.exit(1)
-        cls.logger.info("The settings and the token work.")
-        ctx.exit()

@@ -24,6 +24,7 @@ from tap_drift.answers import offers, read_pages, rows_at
 from tap_drift.batches import in_files
 from tap_drift.compat import override
 from tap_drift.drift import DriftError
+from tap_drift.progress import Progress
 from tap_drift.values import shaper
 
 if TYPE_CHECKING:
@@ -131,7 +132,85 @@ class HandingOnStream(ActivatingStream):
         return is_plain and not others and all(self.mask.values())
 
 
-class DriftStream(HandingOnStream):
+class TellingStream(HandingOnStream):
+    """A stream that tells how far it is, and once how it ended."""
+
+    def __init__(self, tap: Tap) -> None:
+        super().__init__(tap)
+        self.progress = Progress(self.name)
+        self.failed = False
+        """Whether it could not be read to its end."""
+        self.cause = ""
+        """Why it failed."""
+        self.is_incomplete = False
+        """Whether something in it could not be read; it was read to its end all the same."""
+        self._lock = threading.Lock()
+        self._requests_counted = self.get_http_request_counter()
+
+    @property
+    def owed(self) -> int:
+        """How many of its items are owed."""
+        return 0
+
+    @property
+    def ending(self) -> str:
+        """How it ended."""
+        if self.failed:
+            return "failed"
+        if not self.progress.has_begun:
+            return "not begun"
+        if not self.progress.has_ended:
+            return "broken off"
+        return "read, but for some" if self.is_incomplete else "read to the end"
+
+    def tell(self) -> None:
+        """Tell how far it is, if that is due."""
+        if self.progress.is_due():
+            self.look_ahead()
+            self.logger.info("%s: %s.", self.name, self.progress.report())
+
+    def look_ahead(self) -> None:
+        """Learn what a report has to say of what is still to come."""
+
+    def told(self, records: Iterator[Row]) -> Iterator[Row]:
+        """Count records on their way."""
+        for record in records:
+            self.progress.records += 1
+            self.tell()
+            yield record
+
+    @contextlib.contextmanager
+    def _failing_alone(self) -> Iterator[None]:
+        """Let an error end this stream alone: the others still run, and `failed` tells the tap."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  (whatever it is, the other streams go on)
+            self.failed = True
+            self.cause = _explained(error)
+            self.log("%s: %s", self.name, self.cause, level=logging.ERROR)
+
+    def end(self) -> None:
+        """Tell how it ended, unless the error did."""
+        if not self.failed:
+            self.progress.end()
+            self.logger.info("%s: %s: %s.", self.name, self.ending, self.progress.summary())
+
+    def _observe(self, status: int | None, seconds: float) -> None:
+        """Tell the SDK's metrics of a request."""
+        with self._lock:
+            self.progress.requests += 1
+            self._requests_counted.increment()
+        tags: dict[str, Any] = {
+            metrics.Tag.STREAM: self.name,
+            metrics.Tag.ENDPOINT: self.path,
+            metrics.Tag.HTTP_STATUS_CODE: status,
+        }
+        self._log_metric(
+            metrics.Point("timer", metrics.Metric.HTTP_REQUEST_DURATION, seconds, tags)
+        )
+
+
+class DriftStream(TellingStream):
     """A stream of Drift's REST API.
 
     A subclass declares `path`, `records_jsonpath` and `scope`; rows are shaped as its schema says.
@@ -155,14 +234,8 @@ class DriftStream(HandingOnStream):
         super().__init__(tap)
         self.drift = drift
         self._requests_session = drift.session
-        self._lock = threading.Lock()
         self._slots = threading.Semaphore(int(self.config["concurrency"]))
-        self.requests_made = 0
         self.rows_left_out = 0
-        self.failed = False
-        """Whether it could not be read to its end."""
-        self.is_incomplete = False
-        """Whether something in it could not be read; it was read to its end all the same."""
 
     @property
     @override
@@ -178,8 +251,20 @@ class DriftStream(HandingOnStream):
 
     @override
     def get_records(self, context: Context | None) -> Iterator[Row]:
-        """Read the stream: one record for a connection test (`--test`), else to its end."""
-        return itertools.islice(self.read_records(), self.ABORT_AT_RECORD_COUNT)
+        """Read the stream: one record for the SDK's connection test, else to its end."""
+        return self.told(itertools.islice(self.read_records(), self.ABORT_AT_RECORD_COUNT))
+
+    def try_out(self) -> str:
+        """Ask once for what the stream reads.
+
+        Returns:
+            Whether it may be read, in a few words.
+
+        Raises:
+            DriftError: It may not.
+        """
+        rows_at(self.records_jsonpath, self.ask(self.path, self.first_page).body)
+        return "yes"
 
     def read_records(self) -> Iterator[Row]:
         """Read all rows of the stream, page after page.
@@ -213,24 +298,20 @@ class DriftStream(HandingOnStream):
     # Private in the SDK, where it holds all that can go wrong with a record: reading, mapping,
     # and writing it.
     @override
-    def _sync_records(self, *args: Any, **kwargs: Any) -> Generator[Row, Any, None]:
-        with self._failing_alone():
-            yield from super()._sync_records(*args, **kwargs)
+    def _sync_records(
+        self, context: Context | None = None, *, write_messages: bool = True
+    ) -> Generator[Row, Any, None]:
+        self.progress.begin()
+        with self._failing_alone(), self._requests_counted:
+            yield from super()._sync_records(context, write_messages=write_messages)
         if self.rows_left_out:
             self.is_incomplete = True
             keys = " and ".join(self.primary_keys)
             self.warn(f"{self.rows_left_out:,} without a usable {keys} had to be left out.")
         if not self.failed and not self.is_incomplete:
             self.activate_version()
-
-    @contextlib.contextmanager
-    def _failing_alone(self) -> Iterator[None]:
-        """Let an error end this stream alone: the others still run, and `failed` tells the tap."""
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001  (whatever it is, the other streams go on)
-            self.failed = True
-            self.log("%s: %s", self.name, _explained(error), level=logging.ERROR)
+        if write_messages:
+            self.end()
 
     @override
     def get_batches(
@@ -247,6 +328,7 @@ class DriftStream(HandingOnStream):
             for manifest in in_files(self, batch_config, messages):
                 yield batch_config.encoding, manifest
             self.all_in_files()
+        self.end()
 
     def all_in_files(self) -> None:
         """Do what is due when all records that were read are in files, also if reading failed."""
@@ -290,19 +372,6 @@ class DriftStream(HandingOnStream):
         if answer.bare_nan:
             self.warn_once("Drift sent NaN or Infinity, which no JSON has; they are null here.")
         return answer
-
-    def _observe(self, status: int | None, seconds: float) -> None:
-        """Tell the SDK's metrics of a request."""
-        with self._lock:
-            self.requests_made += 1
-        tags: dict[str, Any] = {
-            metrics.Tag.STREAM: self.name,
-            metrics.Tag.ENDPOINT: self.path,
-            metrics.Tag.HTTP_STATUS_CODE: status,
-        }
-        self._log_metric(
-            metrics.Point("timer", metrics.Metric.HTTP_REQUEST_DURATION, seconds, tags)
-        )
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: str | None) -> Row:

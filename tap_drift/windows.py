@@ -60,6 +60,10 @@ class Window(NamedTuple):
         return Window(self.first, middle), Window(middle + 1, self.last)
 
 
+STILL_TO_COME = Window(FAR_AHEAD - DAY, FAR_AHEAD)
+"""A window with nothing in it, to try whether windows may be read."""
+
+
 class Part(NamedTuple):
     """What Drift answers for a window."""
 
@@ -129,6 +133,11 @@ class WindowStream(DriftStream):
             if part.is_cut:
                 self.is_incomplete = True
                 self.warn_once(f"Drift gives no more than {self.most_rows:,} of one moment.")
+
+    @override
+    def try_out(self) -> str:
+        self._part(STILL_TO_COME)
+        return "yes"
 
     def with_key(self, row: Row) -> Row:
         """Give a row what tells it from others, if Drift does not.
@@ -201,6 +210,11 @@ class ReportStream(BookmarkedStream):
             if error.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
                 error.args = (f"{error} If the rest of it is, Drift has no reports any more.",)
             raise
+
+    @override
+    def try_out(self) -> str:
+        self._part(STILL_TO_COME)
+        return "yes"
 
     @cached_property
     def _limiter(self) -> Any:

@@ -20,6 +20,7 @@ from tests.sandbox import TOKEN, Sandbox
 from tests.sandbox.organisation import ORG
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
@@ -92,6 +93,13 @@ def run_tap(
     """Run the tap as its users do: a process with files for settings, state and catalog."""
     done = run_command([*tap_command(folder, config, state, catalog), *arguments], environment)
     return Output(list(lines(done.stdout)), done.stderr, done.returncode)
+
+
+def try_out(
+    folder: Path, config: Json, catalog: Json | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Ask the tap what may be read."""
+    return run_command([*tap_command(folder, config, None, catalog), "--test"])
 
 
 def tap_command(

@@ -14,7 +14,7 @@ import pytest
 from tests.sandbox.expected import expected
 from tests.sandbox.faults import answers, changing, edited
 from tests.sandbox.server import error
-from tests.tap import Output, run_here, run_tap, selecting, settings, tap_command
+from tests.tap import Output, run_here, selecting, settings, tap_command
 from tests.test_targets import TARGETS, installed
 
 if TYPE_CHECKING:
@@ -84,12 +84,6 @@ def test_never_in_batches(sandbox: Serve, tmp_path: Path) -> None:
     }
     output = run_here(config_of(sandbox(3), batch_config=batches), catalog=selecting("users"))
     assert [m["type"] for m in output.messages if m.get("stream") == "users"] == ["SCHEMA", "BATCH"]
-
-
-def test_never_in_a_connection_test(sandbox: Serve, tmp_path: Path) -> None:
-    output = run_tap(tmp_path, config_of(sandbox(3)), None, None, "--test")
-    assert output.exit_code == 0
-    assert activated(output) == set()
 
 
 def one_conversation_fails(drift: Sandbox, request: Request) -> Response | None:

@@ -45,6 +45,7 @@ from tests.tap import (
     selecting,
     settings,
     tap_command,
+    try_out,
     upserted,
 )
 
@@ -63,8 +64,13 @@ if TYPE_CHECKING:
 
 CONVERSATIONS = 20
 PAGE_SIZE = 3
-CONFIG = {"page_size": PAGE_SIZE, "request_timeout": 1}
+CONFIG = {"page_size": PAGE_SIZE}
 AT_ONCE = {"Retry-After": "0"}
+
+
+def patience(fault: Fault) -> Json:
+    """Let no answer be too late on a busy machine but those that are meant to be."""
+    return {"request_timeout": 1} if fault is slow else {}
 
 
 class Case(NamedTuple):
@@ -288,7 +294,7 @@ def test_a_fault_that_lasts_ends_in_one_clear_line(
     first = run.up_to(place)
     said_before = len(log())
     run.drift.fault = since(first, case.fault)
-    output = run.here()
+    output = run.here(**patience(case.fault))
     assert output.exit_code == 1
     *warnings, line = log()[said_before:]
     assert line.startswith(f"{stream}: GET /conversations/")
@@ -315,7 +321,7 @@ def test_a_fault_that_passes_is_survived_if_another_try_can_help(
     number = run.up_to(place)
     said_before = len(log())
     run.drift.faults[number] = case.fault
-    output = run.here(max_retries=1)
+    output = run.here(max_retries=1, **patience(case.fault))
     said = log()[said_before:]
     again = [line for line in said if "Trying again in" in line]
     if case.retried:
@@ -343,12 +349,15 @@ def test_a_process_that_fails_says_why_and_ends_in_state(
 ) -> None:
     run = Run(sandbox(CONVERSATIONS))
     run.drift.fault = since(run.up_to(place), case.fault)
-    output = run.load(run_tap(tmp_path, settings(run.drift, **CONFIG), run.state))
+    output = run.load(
+        run_tap(tmp_path, settings(run.drift, **CONFIG, **patience(case.fault)), run.state)
+    )
     assert output.messages[-1]["type"] == "STATE"
     assert output.exit_code == 1
     why, outcome = [line for line in output.stderr.splitlines() if "| ERROR" in line]
     assert case.said in why
     assert "Not read to the end: conversations." in outcome
+    assert case.said in outcome
     assert "Traceback" not in output.stderr
     run.undisturbed()
 
@@ -612,7 +621,7 @@ def test_an_account_whose_list_times_out_is_read_to_its_end(
 ) -> None:
     run = Run(sandbox(120, cursor))
     run.drift.fault = too_much(fault)
-    assert run.here(page_size=50).exit_code == 0
+    assert run.here(page_size=50, **patience(fault)).exit_code == 0
     assert run.target == run.account
     assert limits(run.drift)[:4] == [50, 25, 12, 6]
     assert [re.findall(r"Asking for (\d+) rows", line) for line in log()][:3] == [
@@ -875,7 +884,7 @@ def test_an_unordered_list_is_read_past_the_floor(sandbox: Serve) -> None:
 
 def all_that_is_printed(run: Run, folder: Path, **config: Any) -> str:
     """Run at DEBUG; all that was printed but for the records."""
-    config = {"page_size": 2, "max_retries": 1, "request_timeout": 1} | config
+    config = {"page_size": 2, "max_retries": 1} | config
     command = tap_command(folder, settings(run.drift, **config), None, run.catalog)
     done = run_command(command, {"TAP_DRIFT_LOGLEVEL": "DEBUG"})
     run.load(Output(list(lines(done.stdout)), done.stderr, done.returncode))
@@ -941,10 +950,10 @@ def test_a_long_message_that_ends_in_the_token_is_masked_too(sandbox: Serve, log
 def test_no_word_of_the_connection_test_holds_the_token(sandbox: Serve, tmp_path: Path) -> None:
     drift = sandbox(3)
     drift.fault = answers(error(401, "authentication_error", ECHO))
-    output = run_tap(tmp_path, settings(drift), None, None, "--test")
-    assert output.exit_code == 1
-    assert "Bearer *** is not welcome" in output.stderr
-    assert TOKEN not in output.stderr
+    done = try_out(tmp_path, settings(drift))
+    assert done.returncode == 1
+    assert "Bearer *** is not welcome" in done.stderr
+    assert TOKEN not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

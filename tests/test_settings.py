@@ -302,29 +302,3 @@ def test_discovery_needs_no_token(arguments: list[str]) -> None:
         )
     ]
     assert selected == ["conversations"]
-
-
-def test_the_connection_can_be_tested(sandbox: Callable[..., Sandbox], tmp_path: Path) -> None:
-    output = run_tap(tmp_path, settings(sandbox(60)), None, None, "--test")
-    assert output.exit_code == 0
-    assert len(output.records()) == 1
-    assert "The settings and the token work." in output.stderr
-    assert "ERROR" not in output.stderr
-
-
-def test_the_connection_test_fails_with_a_wrong_token(
-    sandbox: Callable[..., Sandbox], tmp_path: Path
-) -> None:
-    output = run_tap(
-        tmp_path, settings(sandbox(60)) | {"access_token": "another-token"}, None, None, "--test"
-    )
-    assert output.exit_code == 1
-    assert "The access token is wrong" in output.stderr
-    assert "Traceback" not in output.stderr
-
-
-def test_the_connection_test_names_a_wrong_setting(tmp_path: Path) -> None:
-    output = run_tap(tmp_path, {"access_token": TOKEN, "page_size": 0}, None, None, "--test")
-    assert output.exit_code == 1
-    assert "page_size" in output.stderr
-    assert "Traceback" not in output.stderr
