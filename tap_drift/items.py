@@ -58,13 +58,8 @@ class Waiting(NamedTuple):
         return all(one.answer.ready() for one in self.asked)
 
 
-class ItemsStream(NewestFirstStream):
-    """A stream of what belongs to conversations, such as their messages.
-
-    It walks the list itself, with a bookmark of its own, so that it resumes alone, and reads what
-    is there already when it is selected later. Items are asked for concurrently, across the pages
-    of the list, and come out in the order of the conversations. One that can't be read is owed.
-    """
+class PerConversationStream(NewestFirstStream):
+    """A stream that asks for something of each conversation of the list."""
 
     costs = "1 per conversation, and the list"
 
@@ -79,6 +74,84 @@ class ItemsStream(NewestFirstStream):
     """Where in the answer the list of items (ending in `[*]`), or the only one, stands."""
 
     asks_ahead = False
+
+    @override
+    def try_out(self) -> str:
+        ids = [id_ for row in self.rows_of_head() if (id_ := self._item_id(row)) is not None]
+        if any(self._items(id_) is not None for id_ in ids[:TRIES]):
+            return "yes"
+        return "not known: all that was asked for is gone" if ids else "not known: nothing is there"
+
+    def wanted(self, id_: int) -> bool:  # noqa: ARG002  (for subclasses that know better)
+        """Tell whether to ask for the items of a conversation.
+
+        Args:
+            id_: The number that leads to them.
+
+        Returns:
+            Always, here.
+        """
+        return True
+
+    def read_items(self, id_: int, **how: Any) -> Iterator[Items | None]:
+        """Ask for the items of a conversation, page after page.
+
+        Args:
+            id_: The number that leads to them.
+            **how: What else `Drift.ask` takes.
+
+        Yields:
+            Rows as Drift sent them; `None` where they begin again.
+
+        Raises:
+            DriftError: Drift refuses, or its answers lead nowhere.
+        """
+        yield from self.read_pages(self.item_path.format(id_), self.item_jsonpath, **how)
+
+    def _item_id(self, row: Row) -> int | None:
+        try:
+            return integer(row.fields.get(self.item_field))
+        except ValueError:
+            if self.item_field == "id":
+                self.rows_left_out += 1
+            else:
+                self.warn_once(f"the {self.item_field} of a conversation is missing or no number.")
+            return None
+
+    def _items(self, id_: int, **how: Any) -> Items | None:
+        """Ask for items.
+
+        Returns:
+            Rows as Drift sent them; `None` if they are gone.
+        """
+        try:
+            return self._all_items(id_, **how)
+        except DriftError as error:
+            if error.status != HTTPStatus.NOT_FOUND or not error.in_drifts_words:
+                raise
+            return None
+
+    def _all_items(self, id_: int, **how: Any) -> Items:
+        items: Items = []
+        for rows in self.read_items(id_, **how):
+            if rows is None:  # they begin again
+                items.clear()
+            else:
+                items += rows
+            if len(items) > MOST_ITEMS:
+                path = self.item_path.format(id_)
+                msg = f"GET {path}: Drift sends more than {MOST_ITEMS:,}, so it may never end."
+                raise DriftError(msg, status=HTTPStatus.OK)
+        return items
+
+
+class ItemsStream(PerConversationStream):
+    """A stream of what belongs to conversations, such as their messages.
+
+    It walks the list itself, with a bookmark of its own, so that it resumes alone, and reads what
+    is there already when it is selected later. Items are asked for concurrently, across the pages
+    of the list, and come out in the order of the conversations. One that can't be read is owed.
+    """
 
     def __init__(self, tap: Tap, drift: Drift) -> None:
         super().__init__(tap, drift)
@@ -98,13 +171,6 @@ class ItemsStream(NewestFirstStream):
     @override
     def owed(self) -> int:
         return len(self._ledger.items)
-
-    @override
-    def try_out(self) -> str:
-        ids = [id_ for row in self.rows_of_head() if (id_ := self._item_id(row)) is not None]
-        if any(self._items(id_) is not None for id_ in ids[:TRIES]):
-            return "yes"
-        return "not known: all that was asked for is gone" if ids else "not known: nothing is there"
 
     @override
     def checkpoint(self, bookmark: Bookmark) -> None:
@@ -162,42 +228,6 @@ class ItemsStream(NewestFirstStream):
             self._vouch()
             self._write_state_message()
 
-    def wanted(self, id_: int) -> bool:  # noqa: ARG002  (for subclasses that know better)
-        """Tell whether to ask for the items of a conversation.
-
-        Args:
-            id_: The number that leads to them.
-
-        Returns:
-            Always, here.
-        """
-        return True
-
-    def read_items(self, id_: int, **how: Any) -> Iterator[Items | None]:
-        """Ask for the items of a conversation, page after page.
-
-        Args:
-            id_: The number that leads to them.
-            **how: What else `Drift.ask` takes.
-
-        Yields:
-            Rows as Drift sent them; `None` where they begin again.
-
-        Raises:
-            DriftError: Drift refuses, or its answers lead nowhere.
-        """
-        yield from self.read_pages(self.item_path.format(id_), self.item_jsonpath, **how)
-
-    def _item_id(self, row: Row) -> int | None:
-        try:
-            return integer(row.fields.get(self.item_field))
-        except ValueError:
-            if self.item_field == "id":
-                self.rows_left_out += 1
-            else:
-                self.warn_once(f"the {self.item_field} of a conversation is missing or no number.")
-            return None
-
     def _write_oldest(self) -> Iterator[dict[str, Any]]:
         asked, step = self._waiting.popleft()
         self.progress.page(step.bookmark, self._lookback)
@@ -241,29 +271,3 @@ class ItemsStream(NewestFirstStream):
         self._ledger.was_read(id_)
         if self.on_read:
             self.on_read(id_, version, None if items is None else number)
-
-    def _items(self, id_: int, **how: Any) -> Items | None:
-        """Ask for items.
-
-        Returns:
-            Rows as Drift sent them; `None` if they are gone.
-        """
-        try:
-            return self._all_items(id_, **how)
-        except DriftError as error:
-            if error.status != HTTPStatus.NOT_FOUND or not error.in_drifts_words:
-                raise
-            return None
-
-    def _all_items(self, id_: int, **how: Any) -> Items:
-        items: Items = []
-        for rows in self.read_items(id_, **how):
-            if rows is None:  # they begin again
-                items.clear()
-            else:
-                items += rows
-            if len(items) > MOST_ITEMS:
-                path = self.item_path.format(id_)
-                msg = f"GET {path}: Drift sends more than {MOST_ITEMS:,}, so it may never end."
-                raise DriftError(msg, status=HTTPStatus.OK)
-        return items

@@ -22,7 +22,14 @@ CATALOG: dict[str, Json] = {
     for entry in TapDrift(validate_config=False).catalog_dict["streams"]
 }
 
-STREAM_BY_NAME = {str(stream.name): stream for stream in STREAMS}  # type: ignore[misc]
+STREAM_BY_NAME: dict[str, type[DriftStream]] = {
+    str(stream.name): stream  # type: ignore[misc]
+    for stream in sorted(
+        STREAMS,
+        key=lambda one: (not one.selected_by_default, not issubclass(one, NewestFirstStream)),
+    )
+}
+"""What people look for first comes first: conversations, and what belongs to them."""
 
 
 def streams_in_short() -> Iterator[str]:
