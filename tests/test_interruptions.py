@@ -50,7 +50,7 @@ def apply(account: Account, what: list[tuple[str, int]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stream", "conversations", "page_size"), [("conversations", 23, 5), ("messages", 5, 2)]
+    ("stream", "conversations", "page_size"), [("conversations", 13, 3), ("messages", 3, 1)]
 )
 def test_a_target_that_dies_after_any_message_loses_nothing(
     sandbox: Serve, cursor: Way, stream: str, conversations: int, page_size: int

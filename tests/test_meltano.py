@@ -188,13 +188,15 @@ def test_a_full_refresh_that_breaks_off_is_resumed(
     assert broken_off.returncode != 0
     drift.fault = None
     assert (tmp_path / "states").exists() == (backend == "file")
-    if backend == "file":  # which takes long, and is the same
+    if backend == "file":
         state = json.loads(meltano_here("state", "get", "dev:tap-drift-to-target").stdout)
         assert state["singer_state"]["bookmarks"]["conversations"]["walk"]["cursor"]
 
     found = run_again()
     assert upserted({}, found) == expected(drift.account)
     assert len(found) == 230 + 1  # nothing twice, but for the row at the bookmark
+    if backend == "database":
+        return
     for id_ in list(drift.account.conversations)[:120]:
         drift.account.change(id_)
     assert upserted({}, run_again("--state-strategy=merge")) == expected(drift.account)
