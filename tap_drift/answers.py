@@ -152,7 +152,7 @@ def rows_at(jsonpath: str, body: Any) -> Rows:
 def read_pages(
     get: Callable[[str | None], tuple[Rows, str | None]], form: Form | None
 ) -> Iterator[Rows | None]:
-    """Read one page after the other.
+    """Read one page after the other; one without any row is believed when it comes twice.
 
     Args:
         get: Gives the rows of the page at a cursor (`None`: the first), and the cursor below.
@@ -179,7 +179,7 @@ def read_pages(
 def _pages(
     get: Callable[[str | None], tuple[Rows, str | None]], form: Form | None
 ) -> Iterator[Rows]:
-    """Read from the first page to an end that shows twice, if its page is full.
+    """Read from the first page to an end that shows twice, if its page is full or has no row.
 
     Where cursors count rows, a page is asked for so much higher that it begins with the last row
     of the page above; if it does not, rows have left, and others have moved up.
@@ -195,7 +195,8 @@ def _pages(
             raise DriftError(msg, status=HTTPStatus.OK)
         if rows[: len(overlap)] != overlap:
             raise _MovedError
-        if form and below is None and len(rows) >= form.full and rows != end:
+        is_odd = below is None and (not rows or (form is not None and len(rows) >= form.full))
+        if is_odd and rows != end:
             end = rows
             continue
         yield rows[len(overlap) :]

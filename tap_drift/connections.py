@@ -20,6 +20,7 @@ import requests
 import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies, select_proxy
+from urllib3.response import GzipDecoderState
 
 from tap_drift.compat import override
 from tap_drift.errors import ClosedMeanwhileError, DriftError, TooLargeError
@@ -35,6 +36,8 @@ class Session(requests.Session):
     def __init__(self) -> None:
         super().__init__()
         self.trust_env = False  # .netrc would replace the token
+        # No other way of packing, since others may be cut without a trace: see `_is_cut`.
+        self.headers["Accept-Encoding"] = "gzip, deflate"
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for name in ("connection", "connectionpool", "response"):
             logging.getLogger(f"urllib3.{name}").addFilter(_below_warning)
@@ -172,7 +175,20 @@ def read_within(response: requests.Response, limits: Limits) -> bytes:
                 raise TooLargeError
     except ValueError as error:  # urllib3 tries to read a chunk of a size below 0
         raise http.client.HTTPException from error
+    if (content or response.raw.tell()) and _is_cut(getattr(response.raw, "_decoder", None)):
+        raise http.client.IncompleteRead(bytes(content))
     return bytes(content)
+
+
+def _is_cut(decoder: Any) -> bool:
+    """Tell whether what was packed lacks its end, which urllib3 itself does not look at."""
+    if layers := getattr(decoder, "_decoders", None):
+        return any(map(_is_cut, layers))
+    if (
+        getattr(decoder, "_state", None) == GzipDecoderState.SWALLOW_DATA
+    ):  # it came, and more after it
+        return False
+    return not getattr(getattr(decoder, "_obj", None), "eof", True)
 
 
 def _below_warning(record: logging.LogRecord) -> bool:

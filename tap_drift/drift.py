@@ -8,7 +8,7 @@ import math
 import random
 import re
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 import urllib3.exceptions
@@ -36,7 +36,7 @@ from tap_drift.errors import (
     retry_after,
     what,
 )
-from tap_drift.values import read_json
+from tap_drift.values import one_line, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,11 +64,15 @@ LARGEST = 100_000_000
 """Bytes that an answer has at the most, unpacked."""
 
 
+Kind: TypeAlias = Literal["json", "text", "file"]
+"""What a good answer is: JSON; text, or JSON that holds it; or a file, whatever it says."""
+
+
 class Answer(NamedTuple):
     """A good answer."""
 
     body: Any
-    """The JSON document; `None` if it is none, where that is good too."""
+    """The JSON document; `None` if it is none, and that of a file, which nobody looks into."""
 
     content: bytes
     media_type: str
@@ -85,7 +89,7 @@ class _Asked(NamedTuple):
     """How a request is to be answered."""
 
     scope: str
-    json: bool
+    kind: Kind
     largest: int
     whole: bool
     seconds: float
@@ -137,7 +141,7 @@ class Drift:
         retries: int | None = None,
         stop: Callable[[], bool] = lambda: False,
         pauses: bool = True,
-        json: bool = True,
+        kind: Kind = "json",
         largest: int = LARGEST,
         whole: bool = True,
         seconds: float = math.inf,
@@ -153,7 +157,7 @@ class Drift:
             retries: How often it is tried again; `None` for `max_retries`.
             stop: Whether there is no point in asking any more, because the stream has failed.
             pauses: Whether a wait that Drift asks for here holds for all requests.
-            json: Whether a good answer has to be JSON.
+            kind: What a good answer is.
             largest: Bytes that the answer has at the most, unpacked.
             whole: Whether `request_timeout` bounds all of it, not only the time without a byte.
             seconds: How long it may take, if that is less than `request_timeout`.
@@ -163,7 +167,7 @@ class Drift:
         Raises:
             DriftError: There was no good answer, and the retries are used up.
         """
-        asked = _Asked(scope, json, largest, whole, min(seconds, self._seconds))
+        asked = _Asked(scope, kind, largest, whole, min(seconds, self._seconds))
         patience = _Patience(self._max_retries if retries is None else retries)
         while True:
             self._turns.take(stop, limiter)
@@ -217,7 +221,7 @@ class Drift:
             received=limits.received,
         )
         is_too_large = any(isinstance(cause, TooLargeError) for cause in causes)
-        if is_too_large and not asked.json:  # a file is as large as it is, whenever it is asked for
+        if is_too_large and asked.kind != "json":  # it is as large whenever it is asked for
             help_ = Help.NOTHING
         raise DriftError(
             self._line(f"{what(request)}: {told}"), help=help_, is_too_large=is_too_large
@@ -227,7 +231,7 @@ class Drift:
         """Tell a good answer from an error.
 
         Drift documents two shapes of error, `{"error": {...}}` and `{"errors": [{...}]}`; either
-        is an error on any status.
+        is an error on any status, unless it is what people put into a file.
 
         Args:
             response: What came back.
@@ -242,13 +246,15 @@ class Drift:
         """
         media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         body, is_json, bare_nan = None, False, False
-        if asked.json or response.status_code != http.HTTPStatus.OK or "json" in media_type:
+        if _is_to_be_read(asked.kind, media_type, response.status_code):
             with contextlib.suppress(ValueError):
                 body, bare_nan = read_json(content)
                 is_json = True
         status, complaint, in_drifts_words = complaint_in(body, response.status_code)
+        if asked.kind == "text" and not in_drifts_words:  # whatever `error` is, text is beside it
+            status = response.status_code
         now = milliseconds(response.headers.get("Date"))
-        if status == http.HTTPStatus.OK and (is_json or not asked.json):
+        if status == http.HTTPStatus.OK and (is_json or asked.kind != "json"):
             return Answer(body, content, media_type, now, bare_nan)
 
         said = f"Drift answered {status}"
@@ -280,8 +286,13 @@ class Drift:
 
     def _line(self, text: str) -> str:
         """One line for the user, without the token and without what can't be printed."""
-        printable = "".join(letter if letter.isprintable() else " " for letter in text)
-        return self._token.sub("***", " ".join(printable.split()))
+        return self._token.sub("***", one_line(text))
+
+
+def _is_to_be_read(kind: Kind, media_type: str, status: int) -> bool:
+    """Tell whether JSON in an answer is Drift's, and no file's."""
+    may_be = kind == "json" or (kind == "text" and "json" in media_type)
+    return may_be or status >= http.HTTPStatus.BAD_REQUEST
 
 
 def limiter(requests: int, seconds: float) -> Any:

@@ -316,12 +316,14 @@ def elsewhere(response: requests.Response) -> str:
 
 
 def milliseconds(date: str | None) -> float | None:
-    """Read a date as HTTP writes it: milliseconds since 1970; `None` if it is none."""
+    """Read a date as HTTP writes it: milliseconds since 1970; `None` if it is none, or before."""
     try:
         time_ = email.utils.parsedate_to_datetime(date or "")
-        return (time_ if time_.tzinfo else time_.replace(tzinfo=dt.UTC)).timestamp() * 1000
+        # In UTC, where the first and the last year have days that are beyond the calendar.
+        utc = time_.astimezone(dt.UTC) if time_.tzinfo else time_.replace(tzinfo=dt.UTC)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
+    return utc.timestamp() * 1000 if utc.timestamp() >= 0 else None
 
 
 def retry_after(asked: str, now: float | None) -> float | None:

@@ -12,7 +12,7 @@ import msgspec
 from tap_drift.compat import override
 from tap_drift.drift import DriftError
 from tap_drift.newest_first import NewestFirstStream
-from tap_drift.owed import Ledger
+from tap_drift.owed import FAILURES_TOLERATED, Ledger, LedgerFullError
 from tap_drift.values import integer
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from singer_sdk import Tap
 
     from tap_drift.bookmark import Bookmark, Time
-    from tap_drift.drift import Drift
+    from tap_drift.drift import Answer, Drift
     from tap_drift.walk import Row, Write
     from tap_drift.workers import Workers
 
@@ -73,6 +73,12 @@ class PerConversationStream(NewestFirstStream):
     item_jsonpath: ClassVar[str]
     """Where in the answer the list of items (ending in `[*]`), or the only one, stands."""
 
+    item_of: ClassVar[str] = "conversation"
+    """What the number in the path is of."""
+
+    item_repeats: ClassVar[str] = "conversationId"
+    """The field of an item that repeats the number; where it is missing, nothing can be checked."""
+
     asks_ahead = False
 
     @override
@@ -108,6 +114,22 @@ class PerConversationStream(NewestFirstStream):
         """
         yield from self.read_pages(self.item_path.format(id_), self.item_jsonpath, **how)
 
+    def read_content(self, path: str, **how: Any) -> Answer:
+        """Ask for what is no JSON; nothing at all is believed when it comes twice.
+
+        Args:
+            path: The path below `api_url`.
+            **how: What else `Drift.ask` takes.
+
+        Returns:
+            What Drift answered.
+
+        Raises:
+            DriftError: Drift refuses.
+        """
+        answer = self.ask(path, **how)
+        return answer if answer.content else self.ask(path, **how)
+
     def _item_id(self, row: Row) -> int | None:
         try:
             return integer(row.fields.get(self.item_field))
@@ -133,16 +155,26 @@ class PerConversationStream(NewestFirstStream):
 
     def _all_items(self, id_: int, **how: Any) -> Items:
         items: Items = []
+        odd = ""
         for rows in self.read_items(id_, **how):
             if rows is None:  # they begin again
                 items.clear()
             else:
                 items += rows
             if len(items) > MOST_ITEMS:
-                path = self.item_path.format(id_)
-                msg = f"GET {path}: Drift sends more than {MOST_ITEMS:,}, so it may never end."
+                odd = f"Drift sends more than {MOST_ITEMS:,}, so it may never end."
+            elif any(self._is_of_another(row, id_) for row in rows or ()):
+                odd = f"Drift sent those of another {self.item_of}."
+            if odd:
+                msg = f"GET {self.item_path.format(id_)}: {odd}"
                 raise DriftError(msg, status=HTTPStatus.OK)
         return items
+
+    def _is_of_another(self, row: dict[str, Any], id_: int) -> bool:
+        try:
+            return integer(row.get(self.item_repeats)) != id_
+        except ValueError:
+            return False
 
 
 class ItemsStream(PerConversationStream):
@@ -200,26 +232,51 @@ class ItemsStream(PerConversationStream):
             yield from self._write_oldest()
 
     @override
+    def read_records(self) -> Iterator[dict[str, Any]]:
+        """Do what the walk says.
+
+        Yields:
+            Records, shaped as the schema says.
+
+        Raises:
+            DriftError: Drift refuses, the state is damaged, or the list leads nowhere.
+        """
+        try:
+            yield from super().read_records()
+        except LedgerFullError:
+            yield from self._pay()  # or it would be full for the next run too, and for ever
+            raise
+
+    @override
     def finish(self) -> Iterator[dict[str, Any]]:
-        """Ask once more for what is owed: last, once, and without retries."""
-        for owed in self._ledger.items:
-            try:
-                items = self._items(owed.id, retries=0)
-                yield from self._records_of(items, owed.id, owed.updatedAt)
-            except DriftError as error:
-                if error.status == HTTPStatus.UNAUTHORIZED:
-                    raise
-                self.warn(f"{owed.id} still can't be read, and stays owed: {error}")
-                self._ledger.put_off(owed.id)
-                if error.status == HTTPStatus.TOO_MANY_REQUESTS or error.wait:
-                    self.warn("Drift asks to wait. What else is owed is left for the next run.")
-                    break
-        self.checkpoint(self.bookmark)
+        yield from self._pay()
         if self._gone:
             self.warn(f"{self._gone} were gone when their turn came, and are skipped.")
         if news := self._ledger.news:
             self.is_incomplete = True
             self.warn(f"{len(news)} could not be read. The next run asks for them again.")
+
+    def _pay(self) -> Iterator[dict[str, Any]]:
+        """Ask once more for what is owed: last, once, without retries, while it is of use."""
+        failures = 0
+        for number, owed in enumerate(before := self._ledger.items, 1):
+            try:
+                items = self._items(owed.id, retries=0)
+                yield from self._records_of(items, owed.id, owed.updatedAt)
+                failures = 0
+            except DriftError as error:
+                if error.status == HTTPStatus.UNAUTHORIZED:
+                    raise
+                self.warn(f"{owed.id} still can't be read, and stays owed: {error}")
+                self._ledger.put_off(owed.id)
+                failures += 1
+                why = f"That makes {failures} in a row." if failures >= FAILURES_TOLERATED else ""
+                if error.status == HTTPStatus.TOO_MANY_REQUESTS or error.wait:
+                    why = "Drift asks to wait."
+                if why and number < len(before):
+                    self.warn(f"{why} What else is owed is left for the next run.")
+                    break
+        self.checkpoint(self.bookmark)
 
     @override
     def all_in_files(self) -> None:

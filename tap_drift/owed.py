@@ -20,6 +20,10 @@ MOST_OWED = 1000
 """How many items are owed at the most, so that STATE stays small."""
 
 
+class LedgerFullError(DriftError):
+    """One more could not be read than can be remembered."""
+
+
 class Ledger:
     """The items that are owed, by the number in their path.
 
@@ -70,13 +74,14 @@ class Ledger:
             error: Why.
 
         Raises:
+            LedgerFullError: No more can be owed.
             DriftError: This is no fault of this item alone.
         """
         if error.status == HTTPStatus.UNAUTHORIZED:
             raise error
         if id_ not in self._owed and len(self._owed) >= MOST_OWED:
             msg = f"{error} {MOST_OWED:,} could not be read before, and no more can be remembered."
-            raise DriftError(msg)
+            raise LedgerFullError(msg)
         if not self.is_left_for_last(id_, version):
             self._owed[id_] = Owed(id_, version)
         if id_ in self._known:

@@ -45,12 +45,13 @@ class Owner:
         if known and known.endswith(f":{self._fingerprint}"):
             return known
         number = str(self._info.get("authenticated_userid")).removeprefix("orgId:")
-        return f"{number if number.isdecimal() else ''}:{self._fingerprint}"
+        is_id = re.fullmatch("[0-9]{1,20}", number)
+        return f"{number if is_id else ''}:{self._fingerprint}"
 
     @property
     def scopes(self) -> list[str]:
         """The scopes of the token, as Drift lists them; none if it does not."""
-        return re.findall(r"\b[a-z][a-z_]*\b", str(self._info.get("scope") or ""))
+        return re.findall(r"\b[a-z][a-z_]*\b", str(self._info.get("scope") or "")[:2000])
 
     @cached_property
     def _info(self) -> dict[str, Any]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
+
+from tap_drift.values import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -193,7 +196,10 @@ class Census:
 
     def __str__(self) -> str:
         counts = self.by_status or {}
-        by_status = ", ".join(f"{status.lower()} {count:,}" for status, count in counts.items())
+        by_status = ", ".join(
+            f"{one_line(status[:50]).lower()} {count:,}"
+            for status, count in islice(counts.items(), 20)
+        )
         return f"Drift counts {sum(counts.values()):,} ({by_status}), and none of other statuses"
 
 

@@ -25,7 +25,7 @@ from tap_drift.batches import in_files
 from tap_drift.compat import override
 from tap_drift.drift import DriftError
 from tap_drift.progress import Progress
-from tap_drift.values import shaper
+from tap_drift.values import one_line, shaper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from tap_drift.drift import Answer, Drift
 
     Row = dict[str, Any]
+
+LONGEST_NAME, MOST_ODD_FIELDS = 100, 50
+"""How much of a field's name stands in a warning, and how many fields a stream warns of."""
 
 
 class _BearerToken(BearerTokenAuthenticator):
@@ -59,15 +62,21 @@ class WarningStream(RESTStream[str]):
     def __init__(self, tap: Tap) -> None:
         super().__init__(tap)
         self._warned: set[str] = set()
+        self._odd_fields = 0
 
     def warn_of_field(self, field: str, trouble: str) -> None:
         """Warn the user of what is odd about a field, once; of rows without a key at the end."""
-        if field not in self.primary_keys:
-            self.warn_once(f"the field {field} {trouble}.")
+        text = f"the field {one_line(field[:LONGEST_NAME])} {trouble}."
+        if field in self.primary_keys or text in self._warned:
+            return
+        self._odd_fields += 1
+        if self._odd_fields > MOST_ODD_FIELDS:
+            text = f"more than {MOST_ODD_FIELDS} fields are odd, and no more are named."
+        self.warn_once(text)
 
     def warn(self, text: str) -> None:
         """Warn the user, in the name of the stream."""
-        self.logger.warning("%s: %s", self.name, text)
+        self.logger.warning("%s: %s", self.name, one_line(text))
 
     def warn_once(self, text: str) -> None:
         """Warn the user of something that may come up again and again."""
@@ -403,7 +412,9 @@ class DriftStream(TellingStream):
 
 
 def _explained(error: Exception) -> str:
-    if isinstance(error, (DriftError, SingerSDKError)):
+    if isinstance(error, DriftError):
+        return one_line(str(error))
+    if isinstance(error, SingerSDKError):
         return str(error)
     # Without the error's own words, which may hold what people wrote.
     where = "".join(traceback.format_tb(error.__traceback__))

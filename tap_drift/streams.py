@@ -40,6 +40,7 @@ class ConversationDetailsStream(ItemsStream):
     replication_key = "updatedAt"
     item_path = "/conversations/{}"
     item_jsonpath = "$.data"
+    item_repeats = "id"
     versioned = False
 
 
@@ -62,7 +63,9 @@ class ContactsStream(ItemsStream):
     scope = "conversation_read or contact_read"
     costs = "1 per contact, and the list"
     item_path = "/contacts/{}"
+    item_of = "contact"
     item_field = "contactId"
+    item_repeats = "id"
     item_jsonpath = "$.data"
 
     def __init__(self, *args: Any) -> None:
@@ -97,7 +100,7 @@ class TranscriptsStream(ItemsStream):
     def read_items(self, id_: int, **how: Any) -> Iterator[list[Row]]:
         """Ask for a transcript: text, or text in JSON where the answer says that it is JSON."""
         path = self.item_path.format(id_)
-        answer = self.ask(path, json=False, **how)
+        answer = self.read_content(path, kind="text", **how)
         text: Any = read_text(answer.content)
         others: Row = {}
         if "json" in answer.media_type:

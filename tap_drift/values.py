@@ -135,6 +135,13 @@ def read_json(content: bytes) -> tuple[Any, bool]:
     return value, lossy
 
 
+def one_line(text: str) -> str:
+    """Make one line of what others wrote, without what can't be printed: no log line forges one."""
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else " " for letter in text)
+    return " ".join(text.split())
+
+
 def read_text(content: bytes) -> str:
     """Read text as UTF-8; what is none, or what targets can't store, becomes U+FFFD."""
     return _UNSTORABLE.sub("\ufffd", content.decode("utf-8", "replace"))

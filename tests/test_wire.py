@@ -520,11 +520,11 @@ def test_what_is_no_json_may_be_good(serve: Serve) -> None:
         http(404),
     )
     asking = Client(peer.url)
-    assert asking.ask(json=False)[:3] == (None, b"\0\1", "image/png")
-    assert asking.ask(json=False).body == {"a": 1}
-    assert asking.ask(json=False)[:2] == (None, b"{")
+    assert asking.ask(kind="file")[:3] == (None, b"\0\1", "image/png")
+    assert asking.ask(kind="file").body == {"a": 1}
+    assert asking.ask(kind="file")[:2] == (None, b"{")
     for in_drifts_words in (True, True, False):
-        error_ = asking.fail(json=False)
+        error_ = asking.fail(kind="file")
         assert (error_.status, error_.in_drifts_words) == (404, in_drifts_words)
 
 
@@ -556,8 +556,8 @@ def test_a_file_may_take_long_as_long_as_something_comes(serve: Serve) -> None:
         dripping(b" ", 9.0, start=http(200, body)[:-2]),
     )
     asking = Client(peer.url, request_timeout=0.3)
-    assert asking.ask(json=False, whole=False).content == body
-    assert TIMED_OUT in str(asking.fail(json=False, whole=False))
+    assert asking.ask(kind="file", whole=False).content == body
+    assert TIMED_OUT in str(asking.fail(kind="file", whole=False))
 
 
 def deflated(size: int) -> bytes:
