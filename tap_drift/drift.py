@@ -262,9 +262,8 @@ class Drift:
             said += f" ({self._line(complaint)[:300]})"
         elif not is_json:
             kind = self._line(media_type)[:100] or "nothing"
-            said += f" with {kind} " + (
-                "that can't be read" if "json" in kind else "instead of JSON"
-            )
+            odd = "that can't be read" if "json" in kind else "instead of JSON"
+            said += f" with {kind} {odd}"
         row = next(
             row
             for row in CAME_BACK

@@ -230,7 +230,17 @@ def test_a_good_answer_is_a_document_with_its_time(serve: Serve) -> None:
     assert f"Authorization: Bearer {TOKEN}".encode() in peer.requests[0]
 
 
-@pytest.mark.parametrize("date", [None, "yesterday", "Wed, 99 Oct 2015 07:28:00 GMT", "1445412480"])
+@pytest.mark.parametrize(
+    "date",
+    [
+        None,
+        "yesterday",
+        "Wed, 99 Oct 2015 07:28:00 GMT",
+        "1445412480",
+        "Fri, 31 Dec 9999 23:59:59 -2359",
+        "Wed, 31 Dec 1969 23:59:59 GMT",
+    ],
+)
 def test_an_answer_without_a_usable_date_has_no_time(serve: Serve, date: str | None) -> None:
     peer = serve(http(200, GOOD, {"Date": date} if date else None))
     assert Client(peer.url).ask().now is None
@@ -453,6 +463,18 @@ ON_THE_WAY = {
         http(200, GOOD, {"Content-length": "5"}), "names two lengths (Content-Length)", Help.AGAIN
     ),
     "gzip that is none": Case(http(200, GOOD, {"Content-Encoding": "gzip"}), UNPACKED, Help.AGAIN),
+    **{
+        f"{name} without its end": Case(
+            http(200, packed, {"Content-Encoding": name}), BROKE_OFF, Help.LESS
+        )
+        for name, packed in {
+            "gzip": gzip.compress(GOOD)[:-9],
+            "x-gzip": gzip.compress(GOOD)[:-8],  # but for the sum that says whether it is whole
+            "deflate": zlib.compress(GOOD)[:-1],
+            "gzip, gzip": gzip.compress(gzip.compress(GOOD)[:-9]),
+            "identity, gzip": gzip.compress(GOOD)[:5],
+        }.items()
+    },
     "deflate that is none": Case(
         http(200, GOOD, {"Content-Encoding": "deflate"}), UNPACKED, Help.AGAIN
     ),
@@ -520,12 +542,23 @@ def test_what_is_no_json_may_be_good(serve: Serve) -> None:
         http(404),
     )
     asking = Client(peer.url)
-    assert asking.ask(kind="file")[:3] == (None, b"\0\1", "image/png")
-    assert asking.ask(kind="file").body == {"a": 1}
-    assert asking.ask(kind="file")[:2] == (None, b"{")
+    assert asking.ask(kind="text")[:3] == (None, b"\0\1", "image/png")
+    assert asking.ask(kind="text").body == {"a": 1}
+    assert asking.ask(kind="text")[:2] == (None, b"{")
     for in_drifts_words in (True, True, False):
-        error_ = asking.fail(kind="file")
+        error_ = asking.fail(kind="text")
         assert (error_.status, error_.in_drifts_words) == (404, in_drifts_words)
+
+
+@pytest.mark.parametrize("type_", ["not_found", "rate_limit", "authentication_error"])
+def test_what_people_wrote_into_a_file_is_no_error_of_drifts(serve: Serve, type_: str) -> None:
+    words = {"error": {"type": type_, "message": "what people wrote"}}
+    peer = serve(as_json(200, words), as_json(206, words), error(404, "not_found", "Drift's own"))
+    asking = Client(peer.url)
+    answer = asking.ask(kind="file")
+    assert (answer.body, json.loads(answer.content)) == (None, words)
+    assert "people" not in str(asking.fail(kind="file"))
+    assert "Drift's own" in str(asking.fail(kind="file"))
 
 
 # How long it takes
@@ -593,8 +626,23 @@ def test_what_is_packed_takes_no_more_memory_than_it_may(serve: Serve, bomb: byt
 
 def test_what_is_packed_well_is_good(serve: Serve) -> None:
     body = json.dumps({"data": ["x" * 300_000]}).encode()
-    peer = serve(http(200, gzip.compress(body), {"Content-Encoding": "gzip"}))
-    assert Client(peer.url).ask().content == body
+    packed = {
+        "gzip": [gzip.compress(body), gzip.compress(body) + b"\0" * 9],
+        "deflate": [zlib.compress(body), zlib.compress(body, wbits=-15)],
+        "gzip, deflate": [zlib.compress(gzip.compress(body))],
+    }
+    says = [
+        http(200, one, {"Content-Encoding": name}) for name, ones in packed.items() for one in ones
+    ]
+    peer = serve(*says)
+    for _ in says:
+        assert Client(peer.url).ask().content == body
+
+
+def test_nothing_needs_no_unpacking(serve: Serve) -> None:
+    peer = serve(http(429, b"", {"Content-Encoding": "gzip"}))
+    assert Client(peer.url).fail().status == 429
+    assert b"Accept-Encoding: gzip, deflate\r\n" in peer.requests[0]
 
 
 # Waiting
