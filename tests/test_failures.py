@@ -791,6 +791,21 @@ def test_odd_rows_arrive_as_well_as_can_be(
     assert log()[said_before:] == expected
 
 
+def test_names_forge_no_lines_and_are_named_some_dozens_of_times(sandbox: Serve, log: Log) -> None:
+    run = Run(sandbox(CONVERSATIONS))
+    names = ["a\nERROR  all is lost\x1b[31m\u202e", "b" * 5000, *(f"field{n}" for n in range(100))]
+    run.drift.fault = in_every_row(**dict.fromkeys(names, 1))
+    output = run.here()
+    assert output.exit_code == 0
+    assert output.records()[0]["otherFields"].keys() == set(names)
+    lines = log()
+    assert all(line.isprintable() for line in lines)
+    assert "the field a ERROR all is lost [31m is not in the schema" in lines[0]
+    assert f"the field {'b' * 100} is not in the schema" in lines[1]
+    assert len(lines) == 51
+    assert lines[-1] == "conversations: more than 50 fields are odd, and no more are named."
+
+
 def test_null_stays_null_and_what_is_missing_stays_missing(sandbox: Serve) -> None:
     run = Run(sandbox(CONVERSATIONS))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.sandbox.expected import as_time, expected
 from tests.sandbox.items import DAY
+from tests.sandbox.organisation import PERSONAL
 from tests.sandbox.server import (
     TOKEN,
     Response,
@@ -362,6 +364,46 @@ def test_a_transcript_that_is_no_text_is_owed(sandbox: Serve, answer: Response) 
     assert by_key({}, records, "transcripts") == expected(drift.account, "transcripts")
 
 
+def test_an_error_in_place_of_a_transcript_is_one_and_an_odd_name_beside_it_is_none(
+    sandbox: Serve,
+) -> None:
+    drift = sandbox(5, transcripts_as_json=True)
+    ids = list(drift.account.conversations)
+    drift.fault = first_of(
+        items_never_load([ids[1]], error(200, "not_found", "No")),
+        items_never_load([ids[2]], error(200, "internal_error", "No")),
+        items_never_load([ids[3]], as_json({"data": "text", "error": "none"})),
+    )
+    output = read(drift, "transcripts")
+    assert output.exit_code == 1
+    assert [owed["id"] for owed in output.bookmark("transcripts")["owed"]] == [ids[2]]
+    rows = {row["conversationId"]: row for row in output.records("transcripts")}
+    assert rows.keys() == set(ids) - {ids[1], ids[2]}
+    assert rows[ids[3]]["transcript"] == "text"
+    assert rows[ids[3]]["otherFields"] == {"error": "none"}
+
+
+@pytest.mark.parametrize("stream", ["transcripts", "attachments"])
+def test_nothing_where_text_or_a_file_is_due_is_believed_when_it_comes_twice(
+    sandbox: Serve, stream: str
+) -> None:
+    drift = sandbox(3)
+    path = "/transcript" if stream == "transcripts" else "/data"
+    with_files(drift, 4, 4, 4)
+
+    def once(drift: Sandbox, request: Request) -> Response | None:
+        is_first = len([one for one in drift.requests if one.endswith(path)]) == 1
+        return Response(b"") if request.path.endswith(path) and is_first else None
+
+    drift.fault = once
+    output = read(drift, stream)
+    assert by_key({}, output.records(stream), stream) == expected(drift.account, stream)
+    drift.fault = lambda _, request: Response(b"") if request.path.endswith(path) else None
+    again = read(drift, stream)
+    assert again.exit_code == 0
+    assert {row.get("content", row.get("transcript")) for row in again.records(stream)} == {""}
+
+
 # Attachments
 
 
@@ -412,6 +454,53 @@ def test_a_file_that_is_gone_or_has_no_id_keeps_its_row(sandbox: Serve) -> None:
     assert why == {gone // 10: "it is gone", nameless // 10: "Drift names no id for it"}
     assert not any("content" in row for row in output.records("attachments"))
     assert asked(drift, "/attachments/") == [f"/attachments/{gone}/data"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"error": {"type": "not_found", "message": PERSONAL}},
+        {"errors": [{"message": PERSONAL}]},
+        {"error": PERSONAL},
+        {"error": {"type": "rate_limit"}},
+    ],
+)
+def test_a_file_of_json_is_content_whatever_it_says(
+    sandbox: Serve, caplog: pytest.LogCaptureFixture, words: Json
+) -> None:
+    drift = sandbox(3)
+    bad = with_files(drift, 4, 4, 4)[1]
+    drift.fault = items_never_load([bad], as_json(words))
+    output = read(drift, "attachments")
+    assert output.exit_code == 0
+    rows = {row["id"]: row for row in output.records("attachments")}
+    assert len(rows) == 3
+    assert json.loads(base64.b64decode(rows[bad]["content"])) == words
+    assert "whyNoContent" not in rows[bad]
+    assert said(caplog, "WARNING") == []
+    assert PERSONAL not in caplog.text
+
+
+def test_a_file_of_another_size_than_drift_says_is_told(sandbox: Serve) -> None:
+    drift = sandbox(2)
+    right, wrong = with_files(drift, 4, 4)
+    drift.account.file_sizes = {right: 20, wrong: 30}
+
+    def tell(body: Json) -> None:
+        for message in body["data"].get("messages", []) if "data" in body else []:
+            for file in message.get("attachments", []):
+                file["size"] = 20
+
+    telling = edited(tell)
+    drift.fault = lambda drift, request: (
+        telling(drift, request) if request.path.endswith("/messages") else None
+    )
+    output = read(drift, "attachments")
+    assert output.exit_code == 0
+    rows = {row["id"]: row for row in output.records("attachments")}
+    assert "whyNoContent" not in rows[right]
+    assert rows[wrong]["whyNoContent"] == "it may not be all: Drift says that it has 20 bytes"
+    assert len(base64.b64decode(rows[wrong]["content"])) == rows[wrong]["size"] == 30
 
 
 def test_a_file_that_fails_makes_its_conversation_owed(sandbox: Serve) -> None:

@@ -380,28 +380,147 @@ def test_a_missing_scope_fails_the_stream_and_is_named(
     runs.healed()
 
 
+def owing(runs: Runs, number: int, *poison: int) -> list[int]:
+    """Let a run begin that owes so many that are none of the account's, and some that are."""
+    runs.drift.fault = items_never_load(poison, BROKEN)
+    runs.run()
+    assert runs.state
+    others = [2**62 + n for n in range(number - len(poison))]
+    listed = [{"id": id_, "updatedAt": as_time(1_760_000_000_123)} for id_ in others]
+    runs.state["bookmarks"][runs.stream]["owed"] += listed
+    runs.state["bookmarks"][runs.stream]["replication_key_value"] = None
+    return others
+
+
 @every_stream
 def test_no_more_than_a_thousand_are_owed(
     sandbox: Serve, said: Callable[[], list[str]], stream: str
 ) -> None:
+    """And if none of them can be read, only some are asked for: it may be an outage."""
     runs = Runs(sandbox(20), stream)
     talkative(runs.drift.account)
-    poison = runs.in_order[3:8:2]
-    runs.drift.fault = items_never_load(poison, BROKEN)
-    runs.run()
-    assert runs.state
-    bookmark = runs.state["bookmarks"][stream]
-    more = [{"id": 2**62 + n, "updatedAt": as_time(1_760_000_000_123 + n)} for n in range(998)]
-    bookmark["owed"] = more
-    bookmark["replication_key_value"] = None
-    output = runs.run()
-    assert output.exit_code == 1
-    assert len(runs.owed) == MOST_OWED
-    assert poison[2] not in runs.owed
-    assert "1,000 could not be read before" in said()[-1]
+    first, one_more = runs.in_order[3:6:2]
+    others = owing(runs, MOST_OWED, first)
+    runs.drift.fault = items_never_load([first, one_more, *others], BROKEN)
+    asked = []
+    for _ in range(2):
+        output = runs.run()
+        assert output.exit_code == 1
+        assert runs.owed.keys() == {first, *others}
+        *_, paying, end = said()
+        assert "That makes 10 in a row. What else is owed is left for the next run." in paying
+        assert f"{one_more}" in end
+        assert "1,000 could not be read before" in end
+        asked += runs.asked[-10:]
+    assert asked == [first, *others[:19]]
     assert len(json.dumps(output.state)) < 100_000
-    runs.state["bookmarks"][stream]["owed"] = bookmark["owed"][-2:]
+
+
+@every_stream
+@pytest.mark.parametrize("batches", [False, True], ids=["", "BATCH"])
+def test_a_full_ledger_stops_no_stream_for_good(
+    sandbox: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: str, *, batches: bool
+) -> None:
+    monkeypatch.setattr("tap_drift.owed.MOST_OWED", 20)
+    runs = Runs(sandbox(20), stream)
+    talkative(runs.drift.account)
+    paid, one_more = runs.in_order[3:6:2]
+    owing(runs, 20, paid)
+    if batches:
+        runs.config["batch_config"] = batch_config(tmp_path)
+    runs.drift.fault = items_never_load([one_more], BROKEN)
+    output = runs.run()  # the others are gone by now
+    assert output.exit_code == 1
+    assert runs.owed == {}
+    target = in_files(*tmp_path.iterdir()) if batches else output.records(stream)
+    of = "conversationId" if stream == "messages" else "id"
+    assert paid in {row[of] for row in target}
+    assert runs.run().exit_code == 1
+    assert runs.owed.keys() == {one_more}
+    if batches:
+        runs.target = upserted(runs.target, in_files(*tmp_path.iterdir()), stream)
+    assert runs.lacks([one_more]) == []
+
+
+def test_files_that_are_owed_are_no_files_of_the_page_that_failed(
+    sandbox: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tap_drift.owed.MOST_OWED", 2)
+    drift = sandbox(9)
+    ids = [row["id"] for row in drift.account.listing()]
+    drift.account.messages_in = dict.fromkeys(ids, 4)
+    catalog, config = selecting("attachments"), settings(drift, concurrency=4)
+    drift.fault = items_never_load(ids[1:3], BROKEN)
+    first = run_here(config, None, catalog)
+    first.state["bookmarks"]["attachments"]["replication_key_value"] = None
+    drift.fault = items_never_load(ids[4:5], BROKEN)
+    second = run_here(config, first.state, catalog)
+    assert second.exit_code == 1
+    assert second.bookmark("attachments")["owed"] == []
+    rows = upserted({}, second.records("attachments"), "attachments")
+    due = expected(drift.account, "attachments")
+    assert rows == {key: due[key] for key in rows}
+    assert {ids[1], ids[2]} <= {row["conversationId"] for row in rows.values()}
+
+
+def test_debts_are_no_reason_to_wait_for_an_outage_to_end(
+    sandbox: Serve, said: Callable[[], list[str]]
+) -> None:
+    runs = Runs(sandbox(4), "conversation_details")
+    others = owing(runs, 25)
+    runs.drift.fault = items_never_load(others, BROKEN)
+    assert runs.run().exit_code == 0
+    assert runs.asked[-10:] == others[:10]
+    assert said()[10:] == [
+        "conversation_details: That makes 10 in a row. What else is owed is left for the next run."
+    ]
+    # One that can be read in between shows that it is no outage.
+    runs.drift.fault = items_never_load([*others[:15], *others[16:]], BROKEN)
+    assert runs.run().exit_code == 0
+    assert runs.asked[-16:] == others[10:] + others[:1]
     runs.healed()
+
+
+@every_stream
+@pytest.mark.parametrize("always", [False, True])
+def test_what_belongs_to_another_is_not_believed(
+    sandbox: Serve, said: Callable[[], list[str]], stream: str, *, always: bool
+) -> None:
+    runs = Runs(sandbox(12), stream)
+    talkative(runs.drift.account)
+    wrong, other = runs.in_order[3:6:2]
+    mixed_up: list[str] = []
+
+    def mix_up(drift: Sandbox, request: Request) -> Response | None:
+        if mixed_up and not always:
+            return None
+        mixed_up.append(request.path)
+        path = request.path.replace(str(wrong), str(other))
+        return drift.answer(type(request)(request.environ | {"PATH_INFO": path}))
+
+    runs.drift.fault = items_never_load([wrong], mix_up)
+    assert runs.run().exit_code == always
+    of = "contact" if stream == "contacts" else "conversation"
+    line = f"{stream}: {wrong} can't be read, and is owed: GET {mixed_up[0]}: Drift sent those of "
+    assert said()[0] == f"{line}another {of}."
+    assert runs.owed.keys() == ({wrong} if always else set())
+    assert runs.lacks([wrong] if always else ()) == []
+    runs.healed()
+
+
+@pytest.mark.parametrize("said_to_be", [None, "whose it is"])
+def test_what_does_not_say_whose_it_is_is_believed(sandbox: Serve, said_to_be: str | None) -> None:
+    runs = Runs(sandbox(5), "messages")
+    talkative(runs.drift.account)
+
+    def forget(body: Json) -> None:
+        for row in body["data"]["messages"]:
+            row["conversationId"] = said_to_be
+
+    runs.drift.fault = items_never_load(runs.in_order, edited(forget))
+    output = runs.run()
+    assert output.exit_code == 0
+    assert {row["id"] for row in output.records("messages")} == runs.due().keys()
 
 
 @every_stream

@@ -151,6 +151,14 @@ def test_times_are_as_precise_as_people_want_them(seconds: float, said: str) -> 
     assert progress.duration(seconds) == said
 
 
+def test_what_drift_calls_statuses_is_shown_with_care() -> None:
+    census = progress.Census()
+    census.by_status = {"OPEN": 2, "a\nb\x1b[1m": 1} | {f"{n}" * 999: 0 for n in range(999)}
+    assert str(census).startswith("Drift counts 3 (open 2, a b [1m 1, ")
+    assert str(census).isprintable()
+    assert len(str(census)) < 1200
+
+
 @pytest.mark.usefixtures("impatient")
 def test_a_first_run_tells_how_far_it_is_inside_a_page(
     sandbox: Serve, log: pytest.LogCaptureFixture

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.sandbox.expected import expected
-from tests.sandbox.server import answers, error, html
+from tests.sandbox.server import answers, edited, error, html
 from tests.tap import run_here, selecting, settings, upserted
 
 if TYPE_CHECKING:
@@ -75,6 +75,44 @@ def test_a_stream_that_is_selected_later_is_read_from_the_start(sandbox: Serve) 
     first = run_here(settings(drift))
     second = run_here(settings(drift), first.state, selecting("conversations", "messages"))
     assert upserted({}, second.records("messages")) == expected(drift.account, "messages")
+
+
+LISTS = ["users", "teams", "accounts", "playbooks", "landing_pages", "contact_attributes"]
+
+
+@pytest.mark.parametrize("stream", ["messages", "attachments", *LISTS])
+def test_no_row_at_all_is_believed_when_it_comes_twice(sandbox: Serve, stream: str) -> None:
+    drift = sandbox(3)
+    drift.account.messages_in = dict.fromkeys(drift.account.messages_in, 4)
+
+    def empty(body: Any) -> None:
+        rows = body if isinstance(body, list) else body["data"]
+        for name in ("accounts", "messages", "properties"):
+            rows = rows[name] if isinstance(rows, dict) and name in rows else rows
+        rows.clear()
+        if isinstance(body, dict):
+            body.pop("pagination", None)
+            body["data"].pop("next", None) if isinstance(body["data"], dict) else None
+
+    def once(drift: Sandbox, request: Request) -> Response | None:
+        path = request.full_path.rstrip("?")
+        if request.path == "/conversations/list" or request.path.startswith("/attachments/"):
+            return None
+        return edited(empty)(drift, request) if drift.requests.count(path) == 1 else None
+
+    drift.fault = once
+    config = settings(drift, emit_activate_version_messages=True)
+    output = run_here(config, None, selecting(stream))
+    assert output.exit_code == 0
+    assert upserted({}, output.records(stream), stream) == expected(drift.account, stream)
+
+
+def test_nothing_costs_a_second_request(sandbox: Serve) -> None:
+    drift = sandbox(2)
+    drift.account.messages_in = dict.fromkeys(drift.account.messages_in, 0)
+    assert run_here(settings(drift), None, selecting("messages")).records("messages") == []
+    paths = [path for path in drift.requests if path.endswith("/messages")]
+    assert [paths.count(path) for path in set(paths)] == [2, 2]
 
 
 def test_what_is_not_selected_costs_nothing(sandbox: Serve) -> None:
