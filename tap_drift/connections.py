@@ -184,10 +184,8 @@ def _is_cut(decoder: Any) -> bool:
     """Tell whether what was packed lacks its end, which urllib3 itself does not look at."""
     if layers := getattr(decoder, "_decoders", None):
         return any(map(_is_cut, layers))
-    if (
-        getattr(decoder, "_state", None) == GzipDecoderState.SWALLOW_DATA
-    ):  # it came, and more after it
-        return False
+    if getattr(decoder, "_state", None) == GzipDecoderState.SWALLOW_DATA:
+        return False  # it came, and more after it
     return not getattr(getattr(decoder, "_obj", None), "eof", True)
 
 
