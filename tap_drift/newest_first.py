@@ -186,6 +186,7 @@ class NewestFirstStream(BookmarkedStream):
         return pages.get(ask)
 
     def _say(self, step: Say) -> None:
+        self.is_incomplete |= step.is_loss
         if step.is_warning:
             self.warn_once(step.text)
         else:

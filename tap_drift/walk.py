@@ -39,11 +39,23 @@ RETURNS_TOLERATED = 3
 STARTS_TOLERATED = 4
 """How often a run goes to where a walk begins."""
 
+LEFT_OUT_TOLERATED = 10
+"""How many rows that can't be had are left out: more of them are an outage."""
+
 LOOKS_TOLERATED = 10
 """How often a page is asked for that offers nothing and is another each time."""
 
 CLOCKS_DIFFER = 300.0
 """Seconds by which a time may lie in the future before anything is said of it."""
+
+
+_DIGITS = 18
+"""Of what may be a number of rows."""
+
+_LEFT_OUT = (
+    "the conversation below {} in the list can't be had, and is left out. The bookmark stays below "
+    "it, so that the next run asks again."
+)
 
 
 class Place(NamedTuple):
@@ -64,6 +76,11 @@ class Row(NamedTuple):
 
     fields: dict[str, Any]
     """The row as Drift sent it."""
+
+
+def _count(cursor: str) -> int | None:
+    number = cursor.removeprefix(NEXT)
+    return int(number) if number.isdecimal() and len(number) <= _DIGITS else None
 
 
 class Page(NamedTuple):
@@ -113,6 +130,9 @@ class Way(enum.Enum):
     TOKEN = enum.auto()
     """A token, which is better than asking for less: send `No.UNANSWERED`."""
 
+    BELOW = enum.auto()
+    """What stands below the row that can't be had: ask for less, then send `No.UNANSWERED`."""
+
 
 class Ask(NamedTuple):
     """Ask for a page; send it, or a `No`."""
@@ -124,6 +144,9 @@ class Ask(NamedTuple):
     """How many of its rows are written already: ask for more than that; the page has to join."""
 
     otherwise: Way = Way.NONE
+
+    above: int | None = None
+    """How many rows stand above the page, where that was counted and the cursor does not say so."""
 
     @property
     def is_at_head(self) -> bool:
@@ -140,8 +163,14 @@ class Ask(NamedTuple):
         """How many rows stand above the page; `None` if its cursor does not tell."""
         if self.is_at_head:
             return 0
-        number = str(self.cursor).removeprefix(NEXT)
-        return int(number) if self.overlap and number.isdecimal() else None
+        if self.above is not None:
+            return self.above
+        return _count(str(self.cursor)) if self.overlap else None
+
+    @property
+    def is_below_gap(self) -> bool:
+        """Whether the row above the page is left out."""
+        return self.above is not None and not self.is_by_token
 
 
 class Write(NamedTuple):
@@ -159,6 +188,8 @@ class Say(NamedTuple):
 
     text: str
     is_warning: bool = True
+    is_loss: bool = False
+    """Whether something could not be read."""
 
 
 Steps: TypeAlias = Generator[Ask | Write | Say, "Page | No", Any]
@@ -168,6 +199,14 @@ HEAD, EMPTY_TOKEN = Ask(), Ask(TOKEN)
 
 class NowhereError(Exception):
     """The list leads nowhere, however often it is begun."""
+
+
+class _StuckError(Exception):
+    """A walk can't get further down: an earlier run began it, or too much had to be left out."""
+
+    def __init__(self, why: str, bookmark: Bookmark) -> None:
+        super().__init__(why)
+        self.bookmark = bookmark
 
 
 class _LostPlaceError(Exception):
@@ -214,6 +253,9 @@ class Stand(NamedTuple):
     page: Page | None = None
     """`None` if none was written in this run."""
 
+    is_resumed: bool = False
+    """Whether an earlier run began the walk."""
+
     is_in_order: bool = True
     times: tuple[Time, ...] = ()
     """The last two times that differ."""
@@ -224,6 +266,8 @@ class Stand(NamedTuple):
         times = [place.updatedAt for place in places]
         unread = times[places.index(self.last) :] if self.last in places else times
         above = [self.last.updatedAt] if self.last and not ask.overlap else []
+        if ask.is_below_gap:
+            above = []
         if self.page and page.rows == self.page.rows:
             above = []
         order = above + times
@@ -260,18 +304,30 @@ class Stand(NamedTuple):
         """What leads to the page below; below a page that came by token, only a token does."""
         if self.page is None:
             return None
-        token, start, rows = self.page.token, self.ask.start, len(self.page.rows)
+        start, rows = self.ask.start, len(self.page.rows)
         if self.page.next is None or self.ask.is_by_token:
-            return Ask(token) if token else None
-        otherwise = Way.TOKEN if self.trusts_tokens and token else Way.NONE
-        if rows and start is not None and self.page.next == f"{NEXT}{start + rows}":
-            return Ask(f"{NEXT}{start + rows - 1}", 1, otherwise)
-        return Ask(self.page.next, 0, otherwise)
+            return self._by_token(self.ask.above and self.ask.above + rows)
+        has_token, count = self.trusts_tokens and self.page.token, _count(self.page.next)
+        if rows and start is not None and count is not None and 0 <= count - start - rows <= rows:
+            # Rows that Drift counts and does not show may be any of the last ones.
+            hidden = count - start - rows
+            way = Way.TOKEN if has_token else Way.BELOW
+            return Ask(f"{NEXT}{start + rows - 1}", 1 + hidden, way)
+        return Ask(self.page.next, 0, Way.TOKEN if has_token else self._last_way)
+
+    def _by_token(self, above: int | None) -> Ask | None:
+        way = self._last_way if above is None else Way.BELOW
+        return Ask(self.page.token, 0, way, above) if self.page and self.page.token else None
+
+    @property
+    def _last_way(self) -> Way:
+        """What is left where there is no other cursor: new rows must not wait for old ones."""
+        return Way.HEAD if self.is_resumed else Way.NONE
 
     def ahead(self, pages: int) -> Sequence[Ask]:
         """Foresee so many pages below, which is possible where cursors count rows."""
         first = self.below
-        if self.page is None or first is None or first.start is None:
+        if self.page is None or first is None or first.start is None or first.overlap > 1:
             return ()
         step = max(len(self.page.rows) - 1, 1)
         return [first._replace(cursor=f"{NEXT}{first.start + n * step}") for n in range(pages)]
@@ -326,7 +382,17 @@ class Stand(NamedTuple):
         if self.page is None or ask.is_by_token or ask == again:
             # A token from STATE may merely have expired.
             raise _LostPlaceError(why, by_token=self.page is not None and ask.is_by_token)
-        return Ask(self.page.token) if self.trusts_tokens and self.page.token else again
+        above = ask.start + ask.overlap if ask.overlap and ask.start is not None else None
+        return (self.trusts_tokens and self._by_token(above)) or again
+
+    def step_over(self, ask: Ask) -> tuple[Ask, Stand]:
+        """Leave out a row that can't be had; what it says of the top is void.
+
+        The bookmark will be what stands below, so that the next run asks for it again.
+        """
+        assert ask.start is not None  # noqa: S101  (which is what `Way.BELOW` means)
+        above = ask.start + ask.overlap + 1
+        return Ask(f"{NEXT}{above}", 0, self._last_way, above), self._replace(top=None)
 
 
 def read(bookmark: Bookmark, lookback: int = 0, most_ahead: int = 1) -> Steps:
@@ -349,6 +415,11 @@ def read(bookmark: Bookmark, lookback: int = 0, most_ahead: int = 1) -> Steps:
         floor = bookmark.floor(lookback)
         try:
             bookmark = yield from _walk(bookmark, floor, most_ahead, trusts_tokens=trusts_tokens)
+        except _StuckError as stuck:
+            if resumed:
+                yield from _news(stuck.bookmark, most_ahead, trusts_tokens=trusts_tokens)
+            msg = f"{stuck} The next run tries again."
+            raise NowhereError(msg) from None
         except _LostPlaceError as lost:
             why = str(lost)
             yield Say(f"{why} Starting over from the head of the list, so that nothing is lost.")
@@ -363,22 +434,46 @@ def read(bookmark: Bookmark, lookback: int = 0, most_ahead: int = 1) -> Steps:
     raise NowhereError(msg)
 
 
+def _news(bookmark: Bookmark, most_ahead: int, *, trusts_tokens: bool) -> Steps:
+    """Read what is newer than a walk that can't get further; STATE keeps that walk as it is."""
+    top = bookmark.walk.top
+    if top is None:
+        return
+    yield Say("what is new since that walk began is read all the same.", is_warning=False)
+    anew = msgspec.structs.replace(bookmark, walk=Walk())
+    steps = _walk(anew, top, most_ahead, trusts_tokens=trusts_tokens)
+    reply: Any = None
+    while True:
+        try:
+            step = steps.send(reply)
+        except (StopIteration, _LostPlaceError, _StuckError):
+            return
+        reply = yield step._replace(bookmark=bookmark) if isinstance(step, Write) else step
+
+
 def _walk(
     bookmark: Bookmark, floor: Time | None, most_ahead: int, *, trusts_tokens: bool
 ) -> Generator[Ask | Write | Say, Page | No, Bookmark]:
     """Go down the list, from the head or from where the bookmark's walk is, to the floor."""
     ask, at = _beginning(bookmark.walk, floor, trusts_tokens=trusts_tokens)
-    circle, window = Circle(), 1
+    circle, window, left_out = Circle(), 1, 0
     while True:
         ask, page, there = yield from _answer(ask, at)
         if isinstance(page, Page):
             circle = circle.after(page.rows)
+        if page is No.UNANSWERED and ask.otherwise is Way.BELOW and left_out < LEFT_OUT_TOLERATED:
+            (ask, at), window, left_out = at.step_over(ask), 1, left_out + 1
+            continue
         if trouble := _trouble(ask, page, at, there, circle):
+            if page is No.UNANSWERED and ask.otherwise in {Way.HEAD, Way.BELOW} and at.page:
+                raise _StuckError(trouble, msgspec.structs.replace(bookmark, walk=at.walk))
             ask, window = at.way_around(ask, trouble), 1
             circle = Circle() if ask.is_by_token else circle
             continue
         assert isinstance(page, Page)  # noqa: S101  (for the type checker: a No is trouble)
         yield from _remarks(bookmark, at, there, page)
+        if ask.is_below_gap:
+            yield Say(_LEFT_OUT.format(at.last.id if at.last else "the head"), is_loss=True)
         rows = at.new_rows(page, is_in_order=there.is_in_order)
         if there.is_below_floor or there.below is None:
             if not there.is_below_floor:
@@ -398,7 +493,7 @@ def _beginning(walk: Walk, floor: Time | None, *, trusts_tokens: bool) -> tuple[
         return HEAD, Stand(floor, trusts_tokens, HEAD, None, None)
     ask = Ask(walk.cursor, int(walk.cursor.startswith(NEXT)), Way.HEAD)
     last = Place(walk.id, walk.updatedAt)
-    return ask, Stand(floor, trusts_tokens, ask, last, walk.top)
+    return ask, Stand(floor, trusts_tokens, ask, last, walk.top, is_resumed=True)
 
 
 def _answer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import json
 import logging
 import math
 import time
@@ -14,7 +15,7 @@ import pytest
 from tests.runs import REFUSED, Run, said, warnings
 from tests.sandbox import Account
 from tests.sandbox.expected import as_time, expected
-from tests.sandbox.server import changing, dated, never_ending, without_pagination
+from tests.sandbox.server import changing, dated, error, never_ending, without_pagination
 from tests.tap import run_here, selecting, settings, upserted
 
 if TYPE_CHECKING:
@@ -472,6 +473,42 @@ def test_accounts_and_messages_that_never_end(sandbox: Serve, log: Log, pages: i
     run.here(1)
     assert sum("Drift's pages go in circles." in line for line in warnings(log)) >= 2
     assert len(run.requests) < 120
+    drift.fault = None
+    run.here()
+    assert run.is_complete
+
+
+# What can't be had
+
+
+@pytest.mark.parametrize("stream", ["conversations", "messages"])
+@pytest.mark.parametrize("way", ["offset", "id", "keyset", "links", "both"])
+def test_a_row_that_drift_can_not_list_holds_up_no_new_one(
+    sandbox: Serve, log: Log, way: Way, stream: str
+) -> None:
+    drift = sandbox(40, way)
+    listing = drift.account.listing()
+    bad, above = listing[20]["id"], {row["id"] for row in listing[:20]}
+
+    def fault(drift: Sandbox, request: Request) -> Response | None:
+        rows = json.loads(drift.answer(request).get_data()).get("data", [])
+        is_hit = request.path == "/conversations/list" and any(row["id"] == bad for row in rows)
+        return error(500, "internal_error", "no") if is_hit else None
+
+    drift.fault = fault
+    run = Run(drift, stream)
+
+    def conversations(rows: dict[Any, Json]) -> set[int]:
+        return {row["conversationId" if stream == "messages" else "id"] for row in rows.values()}
+
+    for _ in range(3):
+        above.add(drift.account.begin())
+        run.here(1, page_size=8)
+        there, arrived = conversations(expected(drift.account, stream)), conversations(run.target)
+        assert there & above <= arrived
+        if way in {"offset", "both"}:  # which count rows
+            assert there - {bad} <= arrived
+            assert any("can't be had, and is left out" in line for line in warnings(log))
     drift.fault = None
     run.here()
     assert run.is_complete

@@ -50,9 +50,11 @@ def test_a_walk_step_by_step() -> None:
     step = steps.send(page((5, 50), (4, 40), below="next=2"))
     assert written(step) == [5, 4]
     assert step.bookmark == Bookmark()  # STATE: nothing is known, as nothing would lead back here
-    assert step.ahead == [Ask("next=1", overlap=1)]
+    assert step.ahead == [Ask("next=1", overlap=1, otherwise=Way.BELOW)]
 
-    assert next(steps) == Ask("next=1", overlap=1)  # it has to join: 4 is on it again
+    assert next(steps) == Ask(
+        "next=1", overlap=1, otherwise=Way.BELOW
+    )  # it has to join: 4 is on it again
     step = steps.send(page((4, 40), (3, 30), (2, 20), below="next=4"))
     assert written(step) == [3, 2]
     under_way = Bookmark(walk=Walk("next=1", Time(50_000), 2, Time(20_000)))
@@ -63,9 +65,10 @@ def test_a_walk_step_by_step() -> None:
     assert next(steps) == Ask("next=1", overlap=1, otherwise=Way.HEAD)
     step = steps.send(page((5, 50), (4, 40), (3, 30), below="next=4"))
     assert written(step) == [5, 4, 3]  # they may have changed; that they join is what counts
-    assert next(steps) == Ask("next=3", overlap=1)
+    below = Ask("next=3", overlap=1, otherwise=Way.BELOW)
+    assert next(steps) == below
     last = page((3, 30), (2, 20), (1, 10), below=None)
-    assert steps.send(last) == Ask("next=3", overlap=1)  # an end has to come twice
+    assert steps.send(last) == below  # an end has to come twice
     step = steps.send(last)
     assert written(step) == [2, 1]
     assert step.bookmark.replication_key_value == Time(50_000)  # arrived; now from the head
@@ -82,7 +85,7 @@ def test_a_page_below_rows_of_one_time_joins_by_any_row_of_the_page_above() -> N
     steps = read(Bookmark())
     next(steps)
     assert written(steps.send(page((5, 50), (4, 40), (3, 40), below="next=3"))) == [5, 4, 3]
-    assert next(steps) == Ask("next=2", overlap=1)  # before it is answered, 3 moves to the head
+    assert next(steps) == Ask("next=2", 1, Way.BELOW)  # before it is answered, 3 moves to the head
     step = steps.send(page((4, 40), (2, 20), (1, 10), below="next=5"))
     assert written(step) == [2, 1]
 
@@ -92,7 +95,7 @@ def test_the_bookmark_does_not_pass_over_rows_that_begin_below_the_future() -> N
     steps: Any = read(Bookmark())
     next(steps)
     assert written(steps.send(page((2, 105), (1, 104), below="next=2", now=100))) == [2, 1]
-    assert next(steps) == Ask("next=1", overlap=1)  # before it is answered, 3, 4 and 5 begin
+    assert next(steps) == Ask("next=1", 1, Way.BELOW)  # before it is answered, 3, 4 and 5 begin
     rows = ((4, 107), (3, 106), (2, 105), (1, 104), (0, 50))
     last = page(*rows, below=None, now=110)
     steps.send(last)
@@ -106,7 +109,9 @@ def test_rows_without_a_time_need_a_proof_too() -> None:
     steps = read(Bookmark())
     next(steps)
     steps.send(Page(rows[:2], "next=2", None, Time(100_000), is_full=True))
-    assert next(steps) == Ask("next=1", overlap=1)  # before it is answered, 5 and 4 leave the list
+    assert next(steps) == Ask(
+        "next=1", 1, Way.BELOW
+    )  # before it is answered, 5 and 4 leave the list
     step = steps.send(Page(rows[3:], "next=2", None, Time(100_000), is_full=False))
     assert step == Ask(None, overlap=1)  # 3 is not lost: the page above is asked for again
 
@@ -310,6 +315,42 @@ MISTAKES = [
         "if False:",
     ),
     mistake(
+        "rows that are not shown end the counting",
+        "hidden, deletions, next, offset",
+        200,
+        "0 <= count - start - rows <= rows",
+        "count == start + rows",
+    ),
+    mistake(
+        "rows that are not shown are not overlapped",
+        "hidden, deletions",
+        200,
+        "hidden = count - start - rows",
+        "hidden = 0; start = count - rows",
+    ),
+    # what can't be had
+    mistake(
+        "a row that is left out is above the bookmark",
+        "unreadable, next, offset",
+        100,
+        "self._replace(top=None)",
+        "self",
+    ),
+    mistake(
+        "what is below a row that can't be had is not read",
+        "unreadable, next, offset",
+        100,
+        "way = Way.TOKEN if has_token else Way.BELOW",
+        "way = Way.TOKEN if has_token else self._last_way",
+    ),
+    mistake(
+        "new rows wait for old ones",
+        "unreadable, next, keyset",
+        100,
+        "                yield from _news(",
+        "                (lambda *_, **__: None)(",
+    ),
+    mistake(
         "rows without a time need no proof",
         "untimed, deletions, next, offset",
         4000,
@@ -399,8 +440,8 @@ MISTAKES = [
         "counts that time out are waited for although there is a token",
         "slow",
         100,
-        "otherwise = Way.TOKEN if self.trusts_tokens and token else Way.NONE",
-        "otherwise = Way.NONE",
+        "way = Way.TOKEN if has_token else Way.BELOW",
+        "way = Way.NONE",
     ),
     mistake(
         "tokens are trusted after they led nowhere",

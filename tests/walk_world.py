@@ -42,6 +42,8 @@ TROUBLES = {
     "absurd": "A row claims to be as old as computers, one at a time.",
     "late": "Rows become visible some time after they changed; the lookback covers that.",
     "untimed": "Rows have no time.",
+    "unreadable": "A page can't be had if it holds a certain row.",
+    "hidden": "Rows are counted, and not shown.",
     "poisoned": "STATE holds a time that lies in the future.",
 }
 
@@ -57,6 +59,9 @@ BEGINNING = 1_700_000_000_000
 FIRST_ID = 3_900_000_000
 ABSURD = (0, 1, BEGINNING // 1000)
 MOST_ROWS = 22
+HIDDEN = {FIRST_ID + 3, FIRST_ID + 9}
+"""Two rows, which no page of four has more of than of others."""
+
 LATEST = 2000
 """Milliseconds that a row may be late; the lookback covers them."""
 
@@ -116,6 +121,9 @@ class World:
         self.form = next((name for name in chosen if name in FORMS), self.form)
         self.forms = {self.form}
         self.kind = next((name for name in chosen if name in KINDS), random.choice(KINDS))
+        if "hidden" in self.troubles:  # where rows are counted
+            self.form, self.kind = random.choice(("next", "both")), "offset"
+            self.forms = {self.form}
         self.depth = random.randrange(1, 9)
         self.pace = 0.0 if "still" in self.troubles else random.choice((0.2, 0.5, 0.8))
         self.fault = random.choice((0.1, 0.5, 1.0))
@@ -129,18 +137,31 @@ class World:
         for _ in range(random.choice((random.randrange(4), *(random.randrange(8, 18),) * 5))):
             self.tick()
             self.put(None, self.claim() if random.random() < 0.4 else "none")
+        self.unreadable = (
+            random.choice([*self.rows, None]) if "unreadable" in self.troubles else None
+        )
+        if self.unreadable is None:
+            self.troubles -= {"unreadable"}
 
     # what it is
 
     @property
     def items(self) -> list[Item]:
-        """The rows, newest first."""
+        """The rows that are shown, newest first."""
+        return [item for item in self.counted if not self.hides(item)]
+
+    @property
+    def counted(self) -> list[Item]:
+        """The rows that counts count, newest first."""
         return sorted(self.rows.values(), reverse=True)
+
+    def hides(self, item: Item) -> bool:
+        return "hidden" in self.had and item.id in HIDDEN
 
     @property
     def newest(self) -> int | None:
         """The newest time that is not in the future."""
-        says = (item.says for item in self.rows.values())
+        says = (item.says for item in self.items)
         return max((time for time in says if time is not None and time <= self.now), default=None)
 
     # what happens to it
@@ -184,7 +205,8 @@ class World:
         if "deletions" in self.troubles and len(items) > 5 and random.random() < 0.4:
             first = min(random.randrange(len(items)), random.randrange(len(items)))
             for item in items[first : first + random.choice((1, 1, 2, 3, 5))]:
-                del self.rows[item.id]
+                if item.id != self.unreadable:
+                    del self.rows[item.id]
         elif (absurd := [row for row in items if row.says in ABSURD]) and random.random() < 0.3:
             self.put(absurd[0].id, "none")
         elif not items or (random.random() < 1 - len(items) / MOST_ROWS):
@@ -210,6 +232,8 @@ class World:
             troubles -= tokens
         if not is_both:
             troubles -= counts
+        if self.random.random() < 0.5:
+            troubles -= {"unreadable"}
         if "slow" in troubles or self.random.random() < 0.5:
             self.quieten()
 
@@ -234,11 +258,15 @@ class World:
         is_refused = cursor is not None and self.lies("refuses", cursor)
         if start is None or is_refused or (is_deep and "refuses counts" in self.troubles):
             return Trouble.REFUSED
-        items, is_more = self.items[start : start + limit], start + limit < len(self.rows)
+        end = start + limit
+        items, is_more = self.counted[start:end], end < len(self.rows)
+        items = [item for item in items if not self.hides(item)]
         if "circle" in self.troubles or ("counts circle" in self.troubles and by_count):
             first, is_more = self.items[: self.depth - 1], True
             items = [first[(start + n) % len(first)] for n in range(limit)] if first else []
-        next_, token = self.offers(cursor, start, items) if is_more else (None, None)
+        if "unreadable" in self.troubles and any(item.id == self.unreadable for item in items):
+            return Trouble.TIMED_OUT
+        next_, token = self.offers(cursor, start, end, items) if is_more else (None, None)
         if omits:
             next_, token = (next_ if self.random.random() < 0.2 else None), None
         return Answer(items, next_, token, self.now)
@@ -264,10 +292,10 @@ class World:
         at, id_, _ = map(int, base64.b64decode(place).decode().split("-"))
         if not id_:
             return 0 if self.troubles & {"circle", "counts circle"} else None
-        return sum((item.at, item.id) >= (at, id_) for item in self.items)
+        return sum((item.at, item.id) >= (at, id_) for item in self.counted)
 
     def offers(
-        self, cursor: str | None, start: int, items: Sequence[Item]
+        self, cursor: str | None, start: int, end: int, items: Sequence[Item]
     ) -> tuple[str | None, str | None]:
         """Say what leads to the page below: `next` and a token, as the form is."""
         by_token = cursor is not None and cursor.startswith(TOKEN)
@@ -275,7 +303,8 @@ class World:
         place = base64.b64encode(f"{at}-{id_}-{self.answers}".encode()).decode()
         next_ = place
         if self.kind == "offset":  # a page asked for by token counts from there
-            next_ = str((0 if by_token else start) + (len(items) or self.answers))
+            length = end - start if self.had & {"hidden"} else len(items) or self.answers
+            next_ = str((0 if by_token else start) + length)
         elif self.kind == "id":
             after = self.items[1 + max((self.items.index(item) for item in items), default=-1) :]
             next_ = str((after or self.items or [Item(0, 1, 0, 0)])[0].id)
@@ -296,6 +325,8 @@ class World:
 
 def may_hear(world: World, warning: str) -> bool:
     """Tell whether a list gives a reason for a warning of the walk."""
+    if "can't be had" in warning or "there is no answer" in warning:
+        return bool(world.had & {"slow", "unreadable"})
     if "in the future" in warning:
         return bool(world.had & {"future", "poisoned"})
     if "do not come newest first" in warning:
@@ -338,4 +369,8 @@ def troubles(random: Random, wanted: Sequence[str]) -> set[str]:
         chosen -= {"sizes"}  # no page would ever be the same
     if "still" in chosen:
         chosen -= {"deletions", "switches", "poisoned", "future", "absurd", "late"}
+    if "hidden" in chosen:  # where pages are all of one size
+        chosen -= {"sizes", "circle", "counts circle", "slow", "switches", "unreadable"}
+    if "unreadable" in chosen:
+        chosen &= {"unreadable", "none", "ties", "deletions", "still"}
     return chosen
