@@ -17,7 +17,7 @@ from tap_drift.walk import Ask, No, Page, Place, Row, Way
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from multiprocessing.pool import AsyncResult
+    from concurrent.futures import Future
 
     from tap_drift.stream import DriftStream
     from tap_drift.workers import Workers
@@ -71,12 +71,12 @@ class _Early(NamedTuple):
     """A page that is asked for ahead."""
 
     ask: Ask
-    answer: AsyncResult[Page]
+    answer: Future[Page]
     is_worthless: list[bool]
 
     @property
     def has_failed(self) -> bool:
-        return self.answer.ready() and not self.answer.successful()
+        return self.answer.done() and self.answer.exception() is not None
 
 
 class ListPages:
@@ -110,7 +110,7 @@ class ListPages:
         if self._early and self._early[0].ask == ask:
             early = self._early.popleft()
             try:
-                page = early.answer.get()
+                page = early.answer.result()
                 self._size.was_good()
                 return page  # noqa: TRY300  (only `get` may fail)
             except DriftError:

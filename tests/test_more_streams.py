@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import json
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from werkzeug.http import http_date
 
+from tap_drift import drift as drift_module
+from tap_drift import windows
 from tests.sandbox.expected import as_time, expected
 from tests.sandbox.items import DAY
 from tests.sandbox.organisation import PERSONAL
+from tests.sandbox.reports import METRICS
 from tests.sandbox.server import (
     TOKEN,
     Response,
@@ -207,7 +212,9 @@ def test_a_metric_that_is_missing_is_null(sandbox: Serve, nan: float | str) -> N
 
 def test_the_bookmark_is_a_time_that_has_come_less_an_hour(sandbox: Serve) -> None:
     drift = sandbox(60)
-    now = drift.account.now = 2_000_000_000_000  # Drift's clock is far ahead of this machine's
+    # Drift's clock is far behind this machine's.
+    now = drift.account.now = drift.account.now // 1000 * 1000 + 5 * HOUR
+    drift.clock = lambda: dt.datetime.fromtimestamp(drift.account.now / 1000, dt.UTC)
     first = read(drift, "conversation_metrics")
     assert first.bookmark("conversation_metrics") == {
         "replication_key": "updatedAt",
@@ -244,7 +251,11 @@ def test_reports_keep_to_start_date_and_statuses(sandbox: Serve) -> None:
     assert by_key({}, more.records("conversation_metrics"), "conversation_metrics") == due
 
 
-def test_reports_that_are_cut_are_halved_at_sixty_a_minute_and_resumed(sandbox: Serve) -> None:
+def test_reports_that_are_cut_are_halved_at_sixty_a_minute_and_resumed(
+    sandbox: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (windows.REQUESTS, windows.SECONDS) == (10, 10)
+    monkeypatch.setattr(windows, "SECONDS", 0.5)  # what is waited for is waited for, only shorter
     drift = sandbox(60)
     now = int(time.time() * 1000)
     for number, id_ in enumerate(drift.account.conversations):
@@ -258,7 +269,7 @@ def test_reports_that_are_cut_are_halved_at_sixty_a_minute_and_resumed(sandbox: 
     failed = read(drift, "conversation_metrics", requests_per_minute=60_000)
     assert failed.exit_code == 1
     assert len(arrived) == 12
-    assert arrived[10] - arrived[0] > 9.5
+    assert arrived[10] - arrived[0] > 0.45
     drift.fault = None
     again = read(drift, "conversation_metrics", failed.state)
     assert again.exit_code == 0
@@ -267,17 +278,6 @@ def test_reports_that_are_cut_are_halved_at_sixty_a_minute_and_resumed(sandbox: 
     assert by_key({}, before + after, "conversation_metrics") == due
     assert before
     assert len(before + after) == len(due)
-
-
-def test_a_count_that_rows_contradict_ends_the_stream(
-    sandbox: Serve, caplog: pytest.LogCaptureFixture
-) -> None:
-    drift = sandbox(3)
-    drift.fault = edited(lambda body: body.update(count=3, data=[]))
-    assert read(drift, "conversation_metrics").exit_code == 1
-    assert len(drift.requests) == 1
-    (line,) = said(caplog, "ERROR")
-    assert "counts 3 conversations, but names 0" in line
 
 
 @pytest.mark.parametrize("wrong", [[1, 2], None, "NaN"])
@@ -306,7 +306,10 @@ def test_reports_that_are_gone_are_one_line(
     assert line.endswith("Drift has no reports any more.")
 
 
-def test_a_post_is_asked_again_like_a_get(sandbox: Serve, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_post_is_asked_again_like_a_get(
+    sandbox: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drift_module, "FIRST_BACKOFF", 0.01)
     drift = sandbox(3)
     drift.faults = {
         1: answers(error(429, "rate_limit", "no", {"Retry-After": "1"})),
@@ -319,6 +322,311 @@ def test_a_post_is_asked_again_like_a_get(sandbox: Serve, caplog: pytest.LogCapt
     assert len(output.records("conversation_metrics")) == 3
     assert len(drift.reports.asked) == 1
     assert len([line for line in said(caplog, "WARNING") if f"POST {REPORT}" in line]) == 2
+
+
+# What time it is for reports
+
+
+@pytest.fixture
+def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let reports be asked for as fast as may be."""
+    monkeypatch.setattr(windows, "REQUESTS", 1_000_000)
+
+
+def report_of(
+    drift: Sandbox, monkeypatch: pytest.MonkeyPatch, *, here: float = 0, there: float = 0
+) -> Json:
+    """Read all reports while the clocks are so many hours ahead; give the STATE."""
+    now, clock = time.time(), time.time
+    drift.clock = lambda: dt.datetime.fromtimestamp(now + there * 3600, dt.UTC)
+    monkeypatch.setattr(time, "time", lambda: clock() + here * 3600)
+    state: Json = read(drift, "conversation_metrics").state
+    monkeypatch.setattr(time, "time", clock)
+    drift.clock = None
+    return state
+
+
+def lately(drift: Sandbox) -> None:
+    """Let all conversations have changed a while ago."""
+    now = int(time.time() * 1000)
+    for number, id_ in enumerate(drift.account.conversations):
+        drift.account.date(id_, now - (number + 100) * DAY)
+
+
+@pytest.mark.parametrize("ahead", [{"there": 48}, {"here": 48}, {"here": 48, "there": -9}])
+def test_one_wrong_clock_hides_nothing(
+    sandbox: Serve, monkeypatch: pytest.MonkeyPatch, ahead: dict[str, float]
+) -> None:
+    drift = sandbox(5)
+    lately(drift)
+    begun = int(time.time() * 1000)
+    state = report_of(drift, monkeypatch, **ahead)
+    bookmark = state["bookmarks"]["conversation_metrics"]["replication_key_value"]
+    assert as_time(begun - 11 * HOUR) < bookmark <= as_time(int(time.time() * 1000) - HOUR)
+    changed = next(iter(drift.account.conversations))
+    drift.account.date(changed, int(time.time() * 1000))
+    again = read(drift, "conversation_metrics", state)
+    assert [row["conversationId"] for row in again.records("conversation_metrics")] == [changed]
+
+
+@pytest.mark.usefixtures("unlimited")
+def test_of_several_answers_the_earliest_says_what_time_it_is(
+    sandbox: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drift = sandbox(5)
+    lately(drift)
+    drift.reports.rows = 3
+    right = {"Date": http_date(time.time())}
+    latest = int(time.time() * 1000) - HOUR
+
+    def once_right(drift: Sandbox, request: Request) -> Response | None:
+        if len(drift.requests) != 2:
+            return None
+        answer = drift.answer(request)
+        answer.headers.update(right)
+        return answer
+
+    drift.fault = once_right
+    state = report_of(drift, monkeypatch, here=72, there=48)
+    assert len(drift.requests) > 2
+    bookmark = state["bookmarks"]["conversation_metrics"]["replication_key_value"]
+    assert as_time(latest - HOUR) < bookmark <= as_time(latest)
+
+
+@pytest.mark.usefixtures("unlimited")
+def test_without_a_date_the_bookmark_does_not_move(
+    sandbox: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    drift = sandbox(5)
+    lately(drift)
+    drift.reports.rows = 3
+
+    def undated(drift: Sandbox, request: Request) -> Response:
+        answer = drift.answer(request)
+        answer.headers["Date"] = "soon"
+        return answer
+
+    drift.fault = undated
+    output = read(drift, "conversation_metrics")
+    assert output.exit_code == 0
+    assert len(output.records("conversation_metrics")) == 5
+    assert output.bookmark("conversation_metrics")["replication_key_value"] is None
+    (line,) = said(caplog, "WARNING")
+    assert "do not say what time it is" in line
+
+
+@pytest.mark.parametrize("minutes", [4, 6, 60 * 24 * 365 * 70])
+def test_a_bookmark_in_the_future_starts_over_with_one_warning(
+    sandbox: Serve, caplog: pytest.LogCaptureFixture, minutes: int
+) -> None:
+    drift = sandbox(5)
+    lately(drift)
+    state = read(drift, "conversation_metrics").state
+    future = as_time(int(time.time() * 1000) + minutes * 60_000)
+    state["bookmarks"]["conversation_metrics"]["replication_key_value"] = future
+    output = read(drift, "conversation_metrics", state)
+    assert output.exit_code == 0
+    due = expected(drift.account, "conversation_metrics") if minutes > 5 else {}
+    records = by_key({}, output.records("conversation_metrics"), "conversation_metrics")
+    assert records == due
+    warned = said(caplog, "WARNING")
+    if minutes > 5:
+        (line,) = warned
+        assert f"the bookmark {future} lies in the future" in line
+        bookmark = output.bookmark("conversation_metrics")["replication_key_value"]
+        assert bookmark < as_time(int(time.time() * 1000))
+    else:
+        assert warned == []
+
+
+# What reports count, and do not name
+
+
+def with_ghosts(sandbox: Serve, conversations: int, *ghosts: int) -> tuple[Sandbox, set[int]]:
+    """Serve reports that count some conversations which they do not name."""
+    drift = sandbox(conversations)
+    lately(drift)
+    drift.reports.calls = 1_000_000
+    ids = list(drift.account.conversations)
+    hidden = {ids[number] for number in ghosts}
+
+    def hide(body: Json) -> None:
+        body["data"] = [row for row in body["data"] if row["conversationId"] not in hidden]
+
+    drift.fault = edited(hide)
+    return drift, hidden
+
+
+@pytest.mark.usefixtures("unlimited")
+@pytest.mark.parametrize("concurrency", [1, 8])
+@pytest.mark.parametrize(
+    ("conversations", "ghosts"),
+    [(40, (30,)), (40, (0, 39)), (40, tuple(range(0, 40, 3))), (2, (0,)), (2, (1,)), (5, (1, 2))],
+)
+def test_conversations_that_are_counted_but_not_named_block_nothing(
+    sandbox: Serve,
+    caplog: pytest.LogCaptureFixture,
+    conversations: int,
+    ghosts: tuple[int, ...],
+    concurrency: int,
+) -> None:
+    drift, hidden = with_ghosts(sandbox, conversations, *ghosts)
+    output = read(drift, "conversation_metrics", concurrency=concurrency)
+    assert output.exit_code == 1
+    assert len(drift.requests) < 200
+    due = expected(drift.account, "conversation_metrics")
+    due = {id_: row for id_, row in due.items() if id_ not in hidden}
+    assert by_key({}, output.records("conversation_metrics"), "conversation_metrics") == due
+    (line,) = said(caplog, "WARNING")
+    assert f"count {len(ghosts)} more than they name" in line
+    changed = next(id_ for id_ in due)
+    drift.account.date(changed, int(time.time() * 1000))
+    again = read(drift, "conversation_metrics", output.state)
+    assert again.exit_code == 0
+    assert [row["conversationId"] for row in again.records("conversation_metrics")] == [changed]
+
+
+@pytest.mark.usefixtures("unlimited")
+def test_reports_that_name_nothing_are_asked_for_again(
+    sandbox: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    drift, _ = with_ghosts(sandbox, 5, *range(5))
+    failed = read(drift, "conversation_metrics")
+    assert failed.exit_code == 1
+    assert len(drift.requests) < 200
+    (line,) = said(caplog, "WARNING")
+    assert "count 5 more than they name" in line
+    drift.fault = None
+    again = read(drift, "conversation_metrics", failed.state)
+    assert again.exit_code == 0
+    assert len(again.records("conversation_metrics")) == 5
+
+
+@pytest.mark.usefixtures("unlimited")
+def test_a_run_that_ends_at_any_request_of_the_halving_loses_nothing(sandbox: Serve) -> None:
+    drift, hidden = with_ghosts(sandbox, 12, 7)
+    drift.reports.rows = 6
+    ghosted = drift.fault
+    assert ghosted
+    due = expected(drift.account, "conversation_metrics").keys() - hidden
+    read(drift, "conversation_metrics")
+    for number in range(1, len(drift.requests) + 1):
+        refused = since(number, answers(error(401, "authentication_error", "no")))
+        drift.requests.clear()
+        drift.fault = first_of(refused, ghosted)
+        failed = read(drift, "conversation_metrics")
+        assert failed.exit_code == 1
+        drift.fault = ghosted
+        again = read(drift, "conversation_metrics", failed.state, lookback_seconds=0)
+        records = [*failed.records("conversation_metrics"), *again.records("conversation_metrics")]
+        assert {row["conversationId"] for row in records} == due
+
+
+@pytest.mark.usefixtures("unlimited")
+def test_a_moment_with_more_changes_than_a_report_names_is_told(
+    sandbox: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    drift, _ = with_ghosts(sandbox, 20)
+    drift.reports.rows = 4
+    moment = int(time.time() * 1000) - 50 * DAY
+    for id_ in list(drift.account.conversations)[:7]:
+        drift.account.date(id_, moment)
+    output = read(drift, "conversation_metrics")
+    assert output.exit_code == 1
+    assert len(output.records("conversation_metrics")) == 17
+    (line,) = said(caplog, "WARNING")
+    assert "count 3 more than they name" in line
+    assert f"between {as_time(moment)} and {as_time(moment)}" in line
+    assert read(drift, "conversation_metrics", output.state).exit_code == 0
+
+
+@pytest.mark.parametrize("count", [None, "NaN", -1, 4, [], 4.5])
+def test_a_count_that_can_not_be_is_told(
+    sandbox: Serve, caplog: pytest.LogCaptureFixture, count: Any
+) -> None:
+    drift = sandbox(5)
+    drift.fault = edited(lambda body: body.update(count=count))
+    output = read(drift, "conversation_metrics")
+    assert output.exit_code == 0
+    assert len(output.records("conversation_metrics")) == 5
+    assert len(drift.requests) == 1
+    (line,) = said(caplog, "WARNING")
+    assert "does not count what it names" in line
+
+
+@pytest.mark.usefixtures("unlimited")
+def test_counts_of_one_too_many_end(sandbox: Serve) -> None:
+    drift = sandbox(30)
+    lately(drift)
+    drift.reports.calls = 1_000_000
+    drift.fault = edited(lambda body: body.update(count=body["count"] + 1))
+    output = read(drift, "conversation_metrics")
+    assert output.exit_code == 1
+    due = expected(drift.account, "conversation_metrics")
+    assert by_key({}, output.records("conversation_metrics"), "conversation_metrics") == due
+    assert len(drift.requests) < 200
+
+
+# Windows that are not heeded
+
+
+def always_full(_: Sandbox, request: Request) -> Response | None:
+    if request.path == REPORT:
+        data = [{"conversationId": n, "metrics": [1] * len(METRICS)} for n in range(100)]
+        return as_json({"count": 5000, "data": data})
+    return as_json({"data": [{"slug": f"slug-{n}", "agentId": 1} for n in range(1000)]})
+
+
+@pytest.mark.parametrize(
+    ("stream", "rows"), [("booked_meetings", 1000), ("conversation_metrics", 100)]
+)
+def test_windows_that_drift_does_not_heed_end_the_stream(
+    sandbox: Serve, caplog: pytest.LogCaptureFixture, stream: str, rows: int
+) -> None:
+    drift = sandbox()
+    drift.fault = always_full
+    output = read(drift, stream)
+    assert output.exit_code == 1
+    assert len(drift.requests) == 3
+    assert len(output.records(stream)) == rows
+    (line,) = said(caplog, "ERROR")
+    assert line.startswith(f"{stream}: Drift does not heed the time")
+    if stream == "conversation_metrics":
+        assert output.bookmark(stream)["replication_key_value"] is None
+
+
+@pytest.mark.parametrize(
+    "heeds", ["the first end", "the last end", "days", "nothing, and shuffles"]
+)
+def test_windows_that_drift_heeds_in_part_end_the_stream(
+    sandbox: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, heeds: str
+) -> None:
+    monkeypatch.setattr(windows, "CROWDED_TOLERATED", 10)
+    drift = sandbox()
+    now = int(time.time() * 1000)
+    starts = [now // DAY * DAY + number * HOUR // 60 for number in range(1500)]
+
+    def meetings(drift: Sandbox, request: Request) -> Response:
+        first, last = (int(request.args[f"{end}_start_time"]) for end in ("min", "max"))
+        if heeds == "days":
+            first, last = first // DAY * DAY, (last // DAY + 1) * DAY
+        first = first if heeds in {"the first end", "days"} else 0
+        last = last if heeds in {"the last end", "days"} else max(starts)
+        found = [start for start in starts if first <= start <= last]
+        if "shuffles" in heeds:
+            turn = len(drift.requests) * 7
+            found = found[turn % 1500 :] + found[: turn % 1500]
+        return as_json(
+            {"data": [meeting(drift, 1, start, slug=f"{start}") for start in found[:1000]]}
+        )
+
+    drift.fault = meetings
+    output = read(drift, "booked_meetings")
+    assert output.exit_code == 1
+    assert len(drift.requests) < 150
+    assert len(by_key({}, output.records("booked_meetings"), "booked_meetings")) >= 900
+    (line,) = said(caplog, "ERROR")
+    assert "does not heed" in line
 
 
 # Transcripts
