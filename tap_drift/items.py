@@ -73,9 +73,6 @@ class PerConversationStream(NewestFirstStream):
     item_jsonpath: ClassVar[str]
     """Where in the answer the list of items (ending in `[*]`), or the only one, stands."""
 
-    item_of: ClassVar[str] = "conversation"
-    """What the number in the path is of."""
-
     item_repeats: ClassVar[str] = "conversationId"
     """The field of an item that repeats the number; where it is missing, nothing can be checked."""
 
@@ -164,7 +161,7 @@ class PerConversationStream(NewestFirstStream):
             if len(items) > MOST_ITEMS:
                 odd = f"Drift sends more than {MOST_ITEMS:,}, so it may never end."
             elif any(self._is_of_another(row, id_) for row in rows or ()):
-                odd = f"Drift sent those of another {self.item_of}."
+                odd = f"Drift sent those of another conversation."
             if odd:
                 msg = f"GET {self.item_path.format(id_)}: {odd}"
                 raise DriftError(msg, status=HTTPStatus.OK)

@@ -63,9 +63,8 @@ class ContactsStream(ItemsStream):
     scope = "conversation_read or contact_read"
     costs = "1 per contact, and the list"
     item_path = "/contacts/{}"
-    item_of = "contact"
     item_field = "contactId"
-    item_repeats = "id"
+    item_repeats = ""  # contacts may be merged: then another one answers
     item_jsonpath = "$.data"
 
     def __init__(self, *args: Any) -> None:
