@@ -156,7 +156,7 @@ class Bookmark(msgspec.Struct, frozen=True):
             why += f" than this run asks for ({asked})"
             value = None
         elif walk.is_under_way:
-            why = f"resuming an interrupted walk at {walk.cursor}"
+            why = f"resuming an interrupted walk at {walk.updatedAt}"
         elif value:
             why = f"reading what changed since the bookmark {value}"
         else:
@@ -164,23 +164,25 @@ class Bookmark(msgspec.Struct, frozen=True):
         replace = msgspec.structs.replace
         return replace(self, replication_key_value=value, covers=asked, walk=walk), why
 
-    def belonging_to(self, account: str) -> tuple[Bookmark, str]:
+    def belonging_to(self, account: str | None) -> tuple[Bookmark, str]:
         """Say what is left of the bookmark for an account: nothing, if it is another's.
 
         Args:
-            account: The organisation, if it is known, and a hash of the token.
+            account: The organisation, if it is known, and a hash of the token; `None`, like what
+                STATE says, if nothing could be learnt.
 
         Returns:
             The bookmark, and a warning; empty if there is nothing to warn of.
         """
         known, warning, bookmark = self.covers.account, "", self
         is_used = self.replication_key_value is not None or self.walk.is_under_way
-        if known and known != account and (is_used or self.owed):
+        if known and account and known != account and (is_used or self.owed):
             before, now = (of.partition(":")[0] for of in (known, account))
             if not before or not now:
                 warning = (
                     "the access token is another than before, and whether it belongs to the same "
-                    "account can't be known. If not, run once with --full-refresh."
+                    "account can't be known. If not, run once with `meltano run --full-refresh`, "
+                    "or without --state."
                 )
             elif before != now:
                 warning = f"the bookmark is of account {before}, the token of {now}: starting over."

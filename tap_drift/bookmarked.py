@@ -59,6 +59,12 @@ class BookmarkedStream(DriftStream):
     # State
 
     @property
+    @override
+    def can_go_on(self) -> bool:
+        has_read = self.bookmark.replication_key_value or self.bookmark.walk.is_under_way
+        return bool(has_read) and not self.is_full_table
+
+    @property
     def is_full_table(self) -> bool:
         """Whether the catalog asks for everything, and for no bookmark."""
         return self.replication_method == REPLICATION_FULL_TABLE

@@ -215,7 +215,7 @@ class Drift:
         way = " (through a proxy)" if environment["proxies"] else ""
         told, help_ = explained(
             causes,
-            f"{urlsplit(str(request.url)).hostname}{way}",
+            f"{urlsplit(str(request.url)).netloc.rpartition('@')[2]}{way}",
             seconds=limits.seconds,
             largest=limits.largest,
             received=limits.received,

@@ -130,7 +130,9 @@ ON_THE_WAY = (
         "Drift still there?",
     ),
     _OnTheWay(requests.ConnectTimeout, Help.AGAIN, "no connection to {host} within {seconds:g} s."),
-    _OnTheWay(ConnectionRefusedError, Help.AGAIN, "{host} refused the connection."),
+    _OnTheWay(
+        ConnectionRefusedError, Help.AGAIN, "{host} refused the connection. Is api_url right?"
+    ),
     _OnTheWay(
         urllib3.exceptions.NewConnectionError,
         Help.AGAIN,

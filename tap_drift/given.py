@@ -250,6 +250,13 @@ def mistake(line: str) -> ConfigValidationError:
     return ConfigValidationError(line, errors=[line])
 
 
+WAYS_OUT = {
+    "--state": "Take an older one, or none: then everything is read again.",
+    "--catalog": "Write it anew with --discover.",
+}
+"""What to do instead of handing over a file that can't be read."""
+
+
 def file(opened: IO[bytes] | None, option: str, shape: Any) -> dict[str, Any] | None:
     """Read a file that an option names.
 
@@ -272,5 +279,6 @@ def file(opened: IO[bytes] | None, option: str, shape: Any) -> dict[str, Any] | 
             return {}
         return document(content, shape)
     except (ValueError, OSError) as error:
-        line = f"{option} is no JSON of the shape that it has to have: {error}"
+        line = f"{option} {opened.name} is no JSON of the shape that it has to have: {error}. "
+        line += WAYS_OUT[option]
         raise mistake(line) from None

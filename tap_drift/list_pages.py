@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 from tap_drift.answers import ByLink, ByNext, rows_at
 from tap_drift.bookmark import NEXT, Time
 from tap_drift.drift import DriftError, Help
+from tap_drift.progress import counted
 from tap_drift.values import integer
 from tap_drift.walk import Ask, No, Page, Place, Row, Way
 
@@ -138,7 +139,8 @@ class ListPages:
             self._stream.logger.info("%s: %s is refused: %s", self._stream.name, ask.cursor, error)
             return No.REFUSED
         if error.help is Help.LESS and ask.otherwise is not Way.TOKEN and self._size.shrink():
-            self._stream.warn(f"{error} Asking for {self._size.rows} rows at a time.")
+            rows = counted(self._size.rows, "rows")
+            self._stream.warn(f"{error} Asking for {rows} at a time.")
             return None
         is_odd = error.help is Help.NOTHING and error.status == HTTPStatus.OK
         is_of_this_page = error.help is Help.LESS or is_odd

@@ -75,6 +75,7 @@ class Progress:
         self._ended: float | None = None
         self._reported = 0.0
         self._conversations: int | None = None
+        self._last: Time | None = None
         self._oldest: Time | None = None
         self._leg = Leg(0.0)
 
@@ -103,7 +104,8 @@ class Progress:
     def passed(self, conversations: int, oldest: Time | None) -> None:
         """Take note that so many conversations are done with, down to this time."""
         self._conversations = self.conversations + conversations
-        self._oldest = oldest or self._oldest
+        self._last = oldest or self._last
+        self._oldest = min(filter(None, (oldest, self._oldest)), default=None)
 
     def end(self) -> None:
         """Take note that it was read to its end."""
@@ -154,7 +156,7 @@ class Progress:
     def report(self) -> str:
         """Say how far it is, and how long it may still take."""
         share = self.conversations / self.total if self.total else None
-        left = self._leg.seconds_left(share, self._oldest, self._clock())
+        left = self._leg.seconds_left(share, self._last, self._clock())
         return self._said([] if left is None else [f"about {duration(left)} left"])
 
     def summary(self) -> str:

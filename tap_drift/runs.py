@@ -127,6 +127,8 @@ class RunningTap(Tap):
         try:
             try:
                 streams += tap.selected_streams()
+                if not streams:
+                    cls.logger.warning("No stream is selected, so nothing is read.")
                 tap.sync_all()
             finally:
                 writer.write_last_state()
@@ -144,7 +146,11 @@ class RunningTap(Tap):
         if what == CliTestOptionValue.Schema.value:
             self.write_schemas()
             return
-        lines, causes = try_out(self.selected_streams())
+        streams = self.selected_streams()
+        if not streams:
+            self.logger.error("Nothing was tested, since no stream is selected.")
+            sys.exit(1)
+        lines, causes = try_out(streams)
         if scopes := self.owner.scopes:  # type: ignore[attr-defined]
             lines += ["", f"Drift lists these scopes of the token: {', '.join(scopes)}."]
         assert isinstance(self.message_writer, Writer)  # noqa: S101  (for the type checker)
@@ -158,10 +164,7 @@ class RunningTap(Tap):
 
     def selected_streams(self) -> list[DriftStream]:
         """Give the streams that are selected, in the order in which they are read."""
-        streams = [stream for stream in self.streams.values() if stream.selected]
-        if not streams:
-            self.logger.warning("No stream is selected, so nothing is read.")
-        return streams  # type: ignore[return-value]
+        return [stream for stream in self.streams.values() if stream.selected]  # type: ignore[misc]
 
     @classmethod
     def tell_how_it_ended(cls, streams: list[DriftStream]) -> None:
@@ -187,7 +190,8 @@ class RunningTap(Tap):
         if incomplete:
             self.logger.error("Read, but for what the warnings name: %s.", ", ".join(incomplete))
         if causes:
-            self.logger.error("Not read to the end: %s %s", failures(causes), GOES_ON)
+            goes_on = GOES_ON if any(stream.can_go_on for stream in streams) else ""
+            self.logger.error("Not read to the end: %s %s", failures(causes), goes_on)
         if causes or incomplete:
             sys.exit(1)
 

@@ -179,7 +179,9 @@ def mistakes(
     Returns:
         A line for each mistake, with the name of the variable, if it came from one.
     """
-    errors = [error for error in found if "'access_token' is a required" not in error]
+    said_below = ("'access_token' is a required", "config['start_date']")
+    errors = [error for error in found if not any(part in error for part in said_below)]
+    errors = list(dict.fromkeys(_plainly(error, config) for error in errors))
     errors += _mistakes(config)
     for name, variable in (variables or {}).items():
         errors = [
@@ -189,6 +191,38 @@ def mistakes(
             for error in errors
         ]
     return errors
+
+
+def _plainly(error: str, config: Mapping[str, Any]) -> str:
+    """Say without the words of JSON Schema what a setting of the tap's own has to be."""
+    (name,) = re.findall(r" in config\['(\w+)'\]", error)[-1:] or ("",)
+    declared = SCHEMA["properties"].get(name)
+    if not declared or name == "access_token":  # whose value is not to be shown
+        return error
+    least, most = declared.get("minimum"), declared.get("maximum")
+    numbers = f"from {least} to {most}" if most else f"of at least {least}"
+    kinds = {
+        "integer": f"a whole number {numbers}",
+        "boolean": "true or false",
+        "array": f"a list with some of {', '.join(STATUS_IDS)}",
+        "string": "text",
+    }
+    return f"{name} has to be {kinds[declared['type'][0]]}, and not {config[name]!r}."
+
+
+def warnings(config: Mapping[str, Any]) -> list[str]:
+    """Say what is odd about settings that are right.
+
+    Args:
+        config: The settings, as they are meant.
+
+    Returns:
+        A line for each.
+    """
+    start_date = config.get("start_date")
+    if not _is_time(start_date) or start_date <= rfc3339(dt.datetime.now(dt.UTC).isoformat()):
+        return []
+    return [f"start_date {start_date} lies in the future, so no conversation is read."]
 
 
 def _mistakes(config: Mapping[str, Any]) -> list[str]:
@@ -206,7 +240,7 @@ def _mistakes(config: Mapping[str, Any]) -> list[str]:
             "access_token is empty, or has a space, a line break or another character that no "
             f"token has, or is shorter than {SHORTEST_TOKEN}. Was it pasted whole?"
         )
-    if isinstance(start_date, str) and not _is_time(start_date):
+    if start_date is not None and not _is_time(start_date):
         errors.append(
             f"start_date {start_date!r} is no time. Write it like 2024-01-01, or "
             "2024-01-01T00:00:00Z."
@@ -225,10 +259,10 @@ def _mistakes(config: Mapping[str, Any]) -> list[str]:
     return errors
 
 
-def _is_time(text: str) -> bool:
+def _is_time(text: Any) -> TypeGuard[str]:
     try:
         rfc3339(dt.datetime.fromisoformat(text).isoformat())
-    except ValueError:
+    except (TypeError, ValueError):
         return False
     return True
 

@@ -6,9 +6,10 @@ import contextlib
 import datetime as dt
 import itertools
 import logging
+import re
 import threading
 import traceback
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qsl
 
@@ -162,6 +163,11 @@ class TellingStream(HandingOnStream):
         return 0
 
     @property
+    def can_go_on(self) -> bool:
+        """Whether STATE says where the next run goes on."""
+        return False
+
+    @property
     def ending(self) -> str:
         """How it ended."""
         if self.failed:
@@ -204,14 +210,14 @@ class TellingStream(HandingOnStream):
             self.progress.end()
             self.logger.info("%s: %s: %s.", self.name, self.ending, self.progress.summary())
 
-    def _observe(self, status: int | None, seconds: float) -> None:
-        """Tell the SDK's metrics of a request."""
+    def _observe(self, path: str, status: int | None, seconds: float) -> None:
+        """Tell the SDK's metrics of a request: of its path without numbers, so that few differ."""
         with self._lock:
             self.progress.requests += 1
             self._requests_counted.increment()
         tags: dict[str, Any] = {
             metrics.Tag.STREAM: self.name,
-            metrics.Tag.ENDPOINT: self.path,
+            metrics.Tag.ENDPOINT: re.sub(r"/-?\d+", "/{id}", path),
             metrics.Tag.HTTP_STATUS_CODE: status,
         }
         self._log_metric(
@@ -376,8 +382,9 @@ class DriftStream(TellingStream):
             headers=self.http_headers,
         )
         options: dict[str, Any] = {"warn": self.warn, "stop": lambda: self.failed, **how}
+        observe = partial(self._observe, path)
         with self._slots:
-            answer = self.drift.ask(request, scope=self.scope, observe=self._observe, **options)
+            answer = self.drift.ask(request, scope=self.scope, observe=observe, **options)
         if answer.bare_nan:
             self.warn_once("Drift sent NaN or Infinity, which no JSON has; they are null here.")
         return answer

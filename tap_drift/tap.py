@@ -114,6 +114,7 @@ class TapDrift(RunningTap):
         if raise_errors:
             names = [name for name in self._config if not name.startswith("_")]  # Meltano's extras
             self.say(given.unknown("setting", names, self._declared))
+            self.say(settings.warnings(self._config))
         if errors and raise_errors:
             msg = "Some settings are wrong."
             raise ConfigValidationError(msg, errors=errors, schema=self.config_jsonschema)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -85,7 +86,7 @@ def test_a_walk_of_another_account_is_not_finished(sandbox: Serve) -> None:
     assert upserted({}, output.records()) == expected(real.account)
 
 
-@pytest.mark.parametrize("status", [401, 404])
+@pytest.mark.parametrize("status", [400, 404, 500])
 def test_what_can_not_be_known_is_said_and_goes_on(
     sandbox: Serve, caplog: pytest.LogCaptureFixture, status: int
 ) -> None:
@@ -96,11 +97,41 @@ def test_what_can_not_be_known_is_said_and_goes_on(
     assert warnings(caplog) == []
     second = run_here(with_token(drift), first.state)
     (line,) = warnings(caplog)
-    assert "--full-refresh" in line
+    assert "`meltano run --full-refresh`, or without --state." in line
     assert len(second.records()) == 1
     caplog.clear()
     run_here(with_token(drift), second.state)
     assert warnings(caplog) == []
+
+
+@pytest.mark.parametrize("stream", ["conversations", "messages"])
+@pytest.mark.parametrize("trouble", ["a wrong token", "nobody there", "a wait"])
+def test_where_nothing_can_be_learnt_the_account_stays_known(
+    sandbox: Serve, caplog: pytest.LogCaptureFixture, trouble: str, stream: str
+) -> None:
+    drift, other = sandbox(60), sandbox(40)
+    other.account.org = 7001
+    catalog = selecting(stream)
+    known = run_here(settings(drift), None, catalog)
+    config = settings(drift) | {"access_token": RENEWED}
+    if trouble == "nobody there":
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            config["api_url"] = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    if trouble == "a wait":
+        drift.tokens.add(RENEWED)
+        drift.token_info_status = 429
+    output = run_here(config, known.state, catalog)
+    assert output.exit_code == (trouble != "a wait")
+    assert output.bookmark(stream)["covers"]["account"] == ACCOUNT
+    assert warnings(caplog)[1:] == []  # and the first is why it failed, if it did
+    assert "account" not in "".join(warnings(caplog))
+    caplog.clear()
+    # The next run knows whose the bookmark is, as if nothing had been.
+    assert run_here(settings(drift), output.state, catalog).exit_code == 0
+    assert warnings(caplog) == []
+    run_here(with_token(other), output.state, catalog)
+    (line,) = warnings(caplog)
+    assert "the bookmark is of account 4242, the token of 7001: starting over." in line
 
 
 def test_state_of_the_first_edition_is_taken_over(

@@ -304,7 +304,7 @@ def test_a_fault_that_lasts_ends_in_one_clear_line(
         assert all(case.said in line or over in line or case.refuses_cursor for line in warnings)
     elif case.shrinks:
         assert case.said in warnings[0]
-        assert warnings[0].endswith(" Asking for 1 rows at a time.")
+        assert warnings[0].endswith(" Asking for 1 row at a time.")
         # The row below may be had; and new rows must not wait for old ones, which the head has.
         assert len(warnings) == 1 + list(PLACES).index(place)
     elif place == "at the first request" or not case.refuses_cursor:
@@ -445,7 +445,8 @@ def test_a_refused_connection_is_named(sandbox: Serve, log: Log, place: str) -> 
     assert run.here().exit_code == 1
     # One request may still be taken in while the server goes away, and broken off.
     line = log()[said_before:][-1]
-    assert "GET /conversations/list: 127.0.0.1 refused the connection." in line
+    port = run.drift.url.rpartition(":")[2]
+    assert f"GET /conversations/list: 127.0.0.1:{port} refused the connection." in line
     run.drift = sandbox(run.drift.account)
     run.undisturbed()
 

@@ -139,7 +139,9 @@ def test_a_forecast_of_a_walk_that_goes_on() -> None:
     walk.page(Bookmark(replication_key_value=day(11), walk=Walk(top=day(31).shifted(60))), 0)
     walk.passed(1, day(31))
     clock.now += 1
-    assert walk.report().endswith(", about 8.0 h left (floor 2026-01-11)")
+    assert walk.report() == (
+        "51 conversations back to 2026-01-11, about 8.0 h left (floor 2026-01-11)"
+    )
     assert not walk.is_from_head
 
 
@@ -307,16 +309,21 @@ def test_the_metrics_say_what_the_table_says(sandbox: Serve, log: pytest.LogCapt
     drift = sandbox(60)
     output = run_here(settings(drift, concurrency=4), catalog=selecting("messages", "users"))
     totals: collections.Counter[tuple[str, str]] = collections.Counter()
+    endpoints = set()
     for record in log.records:
         if record.name == "singer_sdk.metrics":
             point = json.loads(str(record.args[0]))  # type: ignore[index]
             is_timer = point["type"] == "timer"
             totals[point["metric"], point["tags"]["stream"]] += 1 if is_timer else point["value"]
+            if is_timer:
+                endpoints.add(point["tags"].get("endpoint"))
     requests = {"users": 1, "messages": len(drift.requests) - 1}
     for stream, number in requests.items():
         assert totals["http_request_count", stream] == number
         assert totals["http_request_duration", stream] == number
         assert totals["record_count", stream] == len(output.records(stream))
+    of_messages = {"/conversations/list", "/conversations/{id}/messages"}
+    assert endpoints - {None} == of_messages | {"/users/list"}
 
 
 def rows(stderr: str) -> list[list[str]]:
@@ -350,6 +357,23 @@ def test_a_run_ends_with_a_table_and_the_cause(sandbox: Serve, tmp_path: Path) -
     assert "| Not read to the end: users, accounts. users: GET /users/list: Drift ans" in last
     assert "(authentication_error: Not in scope). The token may lack the scope user_read." in last
     assert last.endswith(LAST_STATE)
+
+
+@pytest.mark.parametrize("trouble", ["none", "a wrong token", "a damaged state"])
+def test_where_the_next_run_goes_on_is_said_only_where_it_can(
+    sandbox: Serve, tmp_path: Path, trouble: str
+) -> None:
+    drift = sandbox(60)
+    state: dict[str, Any] = {}
+    if trouble == "a damaged state":
+        state = {"bookmarks": {"conversations": {"replication_key_value": "yesterday"}}}
+    drift.faults[1 if trouble == "a wrong token" else 3] = answers(
+        error(401, "authentication_error", "No")
+    )
+    output = run_tap(tmp_path, settings(drift, page_size=20), state)
+    assert output.exit_code == 1
+    assert output.stderr.rstrip().endswith(LAST_STATE) == (trouble == "none")
+    assert (LAST_STATE in output.stderr) == (trouble == "none")
 
 
 def test_a_run_that_is_told_to_end_says_what_was_not_read(sandbox: Serve, tmp_path: Path) -> None:
@@ -461,6 +485,13 @@ def test_the_connection_test_says_what_may_not_be_read(sandbox: Serve, tmp_path:
     assert "| Can't be read: users. GET /users/list: Drift answered 403 (" in last
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
+
+
+def test_the_connection_test_of_nothing_fails(tmp_path: Path) -> None:
+    done = try_out(tmp_path, {"access_token": TOKEN}, selecting())
+    assert "| Nothing was tested, since no stream is selected." in done.stderr.splitlines()[-1]
+    assert "work" not in done.stderr
+    assert (done.returncode, done.stdout) == (1, "")
 
 
 def test_the_connection_test_names_a_wrong_setting(tmp_path: Path) -> None:

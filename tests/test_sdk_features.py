@@ -257,6 +257,23 @@ def test_the_catalog_and_the_state_from_files(sandbox: Serve, tmp_path: Path) ->
 # Logs
 
 
+def test_the_metrics_of_each_request_can_be_quietened(sandbox: Serve, tmp_path: Path) -> None:
+    (path := tmp_path / "logging.yml").write_text(shown("quiet log"))
+    catalog = selecting("messages")
+    loud = run_tap(tmp_path, settings(sandbox(6)), None, catalog)
+    quiet = run_tap(
+        tmp_path,
+        settings(sandbox(6)),
+        None,
+        catalog,
+        environment={"SINGER_SDK_LOG_CONFIG": str(path)},
+    )
+    assert loud.stderr.count("http_request_duration") == 8
+    assert "http_request_duration" not in quiet.stderr
+    for line in ("http_request_count", "record_count", "messages: read to the end"):
+        assert quiet.stderr.count(line) == loud.stderr.count(line) > 0
+
+
 def test_structured_logs_are_read_by_the_parser_that_the_definition_names(
     sandbox: Serve, tmp_path: Path
 ) -> None:

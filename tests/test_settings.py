@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.processes import command, run_command
 from tests.sandbox import TOKEN
 from tests.sandbox.expected import expected
-from tests.tap import run_tap, settings
+from tests.tap import run_here, run_tap, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,21 +46,27 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"start_date": "yesterday"}, "start_date 'yesterday' is no time"),
     ({"start_date": "1704067200000"}, "is no time"),
     ({"start_date": "2024"}, "is no time"),
-    ({"start_date": 1700000000000}, "start_date"),
-    ({"statuses": ["open", "bulk_sent"]}, "'bulk_sent' is not one of"),
-    ({"statuses": "open"}, "statuses"),
-    ({"page_size": 0}, "page_size"),
+    ({"start_date": 2024}, "start_date 2024 is no time. Write it like 2024-01-01"),
+    ({"start_date": ["2024-01-01"]}, "is no time"),
+    (
+        {"statuses": ["open", "sent", "x"]},
+        "list with some of open, closed, pending, and not ['open",
+    ),
+    ({"statuses": "open"}, "statuses has to be a list with some of open, closed, pending, and no"),
+    ({"page_size": 0}, "page_size has to be a whole number from 1 to 50, and not 0."),
     ({"page_size": 51}, "page_size"),
     ({"page_size": 25.5}, "page_size"),
+    ({"emit_activate_version_messages": "yes"}, "has to be true or false, and not 'yes'."),
     ({"concurrency": 0}, "concurrency"),
     ({"concurrency": 33}, "concurrency"),
-    ({"requests_per_minute": 0}, "requests_per_minute"),
+    ({"requests_per_minute": 0}, "has to be a whole number of at least 1, and not 0."),
     ({"request_timeout": 0}, "request_timeout"),
     ({"request_timeout": 10**10}, "request_timeout"),
     ({"batch_config": {**BATCHES, "batch_size": 0}}, "batch_size 0 is less"),
     ({"max_retries": 21}, "max_retries"),
     ({"max_retries": -1}, "max_retries"),
     ({"lookback_seconds": -1}, "lookback_seconds"),
+    ({"user_agent": 5}, "user_agent has to be text, and not 5."),
     ({"user_agent": ""}, "user_agent '' is empty"),
     ({"user_agent": "acme\n1.0"}, "has what no HTTP header may have"),
     ({"user_agent": "☃"}, "has what no HTTP header may have"),
@@ -92,15 +99,16 @@ def test_a_mistake_is_one_clear_line(tmp_path: Path, mistake: dict[str, Any], na
     [
         ("config", "{", "--config can't be read"),
         ("config", "[1]", "--config can't be read"),
-        ("state", "{", "--state is no JSON of the shape"),
-        ("state", "[]", "--state is no JSON of the shape"),
+        ("state", '{"book', "/state is no JSON of the shape"),
+        ("state", '{"book', ". Take an older one, or none: then everything is read again."),
+        ("state", "[]", "/state is no JSON of the shape"),
         ("state", '{"bookmarks": []}', "The state is damaged"),
         ("state", '{"bookmarks": {"conversations": "2024"}}', "The state is damaged"),
-        ("catalog", "no", "--catalog is no JSON of the shape"),
-        ("catalog", "[]", "--catalog is no JSON of the shape"),
-        ("catalog", '{"streams": null}', "--catalog is no JSON of the shape"),
-        ("catalog", '{"streams": ["conversations"]}', "--catalog is no JSON of the shape"),
-        ("catalog", '{"streams": [{"stream": "users"}]}', "--catalog is no JSON of the shape"),
+        ("catalog", "no", "/catalog is no JSON of the shape"),
+        ("catalog", "[]", ". Write it anew with --discover."),
+        ("catalog", '{"streams": null}', "/catalog is no JSON of the shape"),
+        ("catalog", '{"streams": ["conversations"]}', "/catalog is no JSON of the shape"),
+        ("catalog", '{"streams": [{"stream": "users"}]}', "/catalog is no JSON of the shape"),
     ],
 )
 def test_a_broken_file_is_one_clear_line(
@@ -239,6 +247,20 @@ def test_a_start_date_without_a_zone_is_in_utc(
     assert 0 < len(due) < 500
     assert sorted(row["updatedAt"] for row in output.records()) == due
     assert output.bookmark()["covers"]["start_date"] == f"{day}T00:00:00.000Z"
+
+
+def test_a_start_date_in_the_future_is_warned_of(
+    sandbox: Callable[..., Sandbox], caplog: pytest.LogCaptureFixture
+) -> None:
+    drift = sandbox(3)
+    assert run_here(settings(drift, start_date="2099-01-01")).records() == []
+    warned = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert warned == [
+        "start_date 2099-01-01T00:00:00.000Z lies in the future, so no conversation is read."
+    ]
+    caplog.clear()
+    run_here(settings(drift, start_date="2020-01-01"))
+    assert "future" not in caplog.text
 
 
 def test_a_setting_that_does_not_exist_is_warned_of(

@@ -771,14 +771,14 @@ def test_an_incremental_run_names_bookmark_and_floor(
     assert re.fullmatch(rf"conversations: read to the end: {read}\d+ s \(floor {top[:10]}\)\.", end)
 
 
-def test_a_resumed_run_names_the_cursor(
+def test_a_resumed_run_names_the_time_where_it_goes_on(
     sandbox: Serve, cursor: Way, log: pytest.LogCaptureFixture
 ) -> None:
     drift = sandbox(300, cursor)
     first = interrupted(drift, 4)
     log.clear()
     run_here(settings(drift), first.state)
-    at = first.bookmark()["walk"]["cursor"]
+    at = first.bookmark()["walk"]["updatedAt"]
     lines = said(log)
     assert lines[0] == f"conversations: resuming an interrupted walk at {at}; floor: none."
     assert len(lines) == 2

@@ -882,7 +882,7 @@ def test_a_port_where_nobody_listens_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     error = Client(f"http://127.0.0.1:{port}").fail()
-    assert "127.0.0.1 refused the connection." in str(error)
+    assert f"127.0.0.1:{port} refused the connection. Is api_url right?" in str(error)
     assert (error.help, error.status) == (Help.AGAIN, None)
 
 
