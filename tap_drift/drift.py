@@ -213,9 +213,11 @@ class Drift:
             else:
                 return self._answer(response, content, asked)
         way = " (through a proxy)" if environment["proxies"] else ""
+        url = urlsplit(str(request.url))
         told, help_ = explained(
             causes,
-            f"{urlsplit(str(request.url)).netloc.rpartition('@')[2]}{way}",
+            f"{url.hostname}{way}",
+            port=url.port,
             seconds=limits.seconds,
             largest=limits.largest,
             received=limits.received,

@@ -131,7 +131,7 @@ ON_THE_WAY = (
     ),
     _OnTheWay(requests.ConnectTimeout, Help.AGAIN, "no connection to {host} within {seconds:g} s."),
     _OnTheWay(
-        ConnectionRefusedError, Help.AGAIN, "{host} refused the connection. Is api_url right?"
+        ConnectionRefusedError, Help.AGAIN, "{host}{port} refused the connection. Is api_url right?"
     ),
     _OnTheWay(
         urllib3.exceptions.NewConnectionError,
@@ -249,8 +249,14 @@ def causes_of(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def explained(
-    causes: list[BaseException], host: str, *, seconds: float, largest: int, received: int
+def explained(  # noqa: PLR0913
+    causes: list[BaseException],
+    host: str,
+    *,
+    port: int | None,
+    seconds: float,
+    largest: int,
+    received: int,
 ) -> tuple[str, Help]:
     """Say what went wrong on the way, without the words of others, which may hold secrets."""
     row, cause = next(
@@ -261,6 +267,7 @@ def explained(
     )
     told = row.told.format(
         host=host,
+        port=f":{port}" if port else "",
         seconds=seconds,
         megabytes=largest / 1e6,
         whole="whole " if received else "",

@@ -190,8 +190,8 @@ class RunningTap(Tap):
         if incomplete:
             self.logger.error("Read, but for what the warnings name: %s.", ", ".join(incomplete))
         if causes:
-            goes_on = GOES_ON if any(stream.can_go_on for stream in streams) else ""
-            self.logger.error("Not read to the end: %s %s", failures(causes), goes_on)
+            goes_on = f" {GOES_ON}" if any(stream.can_go_on for stream in streams) else ""
+            self.logger.error("Not read to the end: %s%s", failures(causes), goes_on)
         if causes or incomplete:
             sys.exit(1)
 
