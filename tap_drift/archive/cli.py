@@ -67,7 +67,8 @@ def command(  # noqa: PLR0913  (one for each option)
             with archive.locked():
                 made = _copy(archive, progress, config, names)
                 try:
-                    if not no_read:
+                    # A wrong token in a new folder leaves nothing to be read.
+                    if not no_read and (made["complete"] or archive.contents.files):
                         _read(archive, progress)
                 finally:
                     click.echo(report.as_text(made))
@@ -91,7 +92,8 @@ def _check(archive: Folder) -> int:
         return DAMAGED
     made = report.make(archive, now())
     click.echo(report.as_text(made))
-    return COMPLETE if made["complete"] else NOT_COMPLETE
+    # Of the copy, not of a try to add to it: what was complete once stays so.
+    return COMPLETE if made["complete"] or made["complete_as_of"] else NOT_COMPLETE
 
 
 def _copy(
