@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="Exit codes: 0 complete, 1 failed, 2 wrong usage, 3 not complete, 4 damaged, "
-    "5 no archive, 6 in use, 7 of another account."
+    epilog="Exit codes: 0 complete (--check: also as of an earlier time), 1 failed, 2 wrong usage, "
+    "3 not complete, 4 damaged, 5 no archive, 6 in use, 7 of another account."
 )
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
