@@ -161,7 +161,7 @@ class PerConversationStream(NewestFirstStream):
             if len(items) > MOST_ITEMS:
                 odd = f"Drift sends more than {MOST_ITEMS:,}, so it may never end."
             elif any(self._is_of_another(row, id_) for row in rows or ()):
-                odd = f"Drift sent those of another conversation."
+                odd = "Drift sent those of another conversation."
             if odd:
                 msg = f"GET {self.item_path.format(id_)}: {odd}"
                 raise DriftError(msg, status=HTTPStatus.OK)

@@ -49,20 +49,23 @@ class Loop:
         real = shlex.join([str(installed(TARGETS["target-jsonl"]))])
         self.command("target-jsonl", does or real + ' "$@"')
 
-    def round(self) -> str:
-        """Run the loop until it sleeps, and give what it wrote to the terminal."""
+    def begin(self) -> subprocess.Popen[str]:
         path = f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        done = subprocess.run(
+        return subprocess.Popen(
             [shutil.which("bash") or "bash", "-c", shown("shell loop")],
             cwd=self.folder,
             env=os.environ | {"PATH": path, "PYTHONPATH": str(PROJECT)},
-            capture_output=True,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
-            timeout=120,
+            start_new_session=True,
         )
-        assert done.returncode == -signal.SIGTERM, done.stderr  # it went on to its sleep
-        return done.stderr
+
+    def round(self) -> str:
+        """Run the loop until it sleeps, and give what it wrote to the terminal."""
+        with self.begin() as loop:
+            said = loop.communicate(timeout=120)[1]
+        assert loop.returncode == -signal.SIGTERM, said  # it went on to its sleep
+        return said
 
 
 def test_the_loop_goes_on_where_it_was(sandbox: Callable[..., Sandbox], tmp_path: Path) -> None:
@@ -82,6 +85,22 @@ def test_the_loop_goes_on_where_it_was(sandbox: Callable[..., Sandbox], tmp_path
     requests = len(drift.requests)
     loop.round()
     assert len(drift.requests) == requests + 1
+    assert upserted({}, list(lines(loop.written.read_text()))) == expected(drift.account)
+
+
+def test_ctrl_c_keeps_what_was_read(sandbox: Callable[..., Sandbox], tmp_path: Path) -> None:
+    drift = sandbox(200, latency=0.05)
+    loop = Loop(tmp_path, drift)
+    with loop.begin() as running:
+        # As a terminal does it: to all that run in it.
+        drift.faults[3] = lambda drift, request: os.killpg(running.pid, signal.SIGINT)
+        said = running.communicate(timeout=60)[1]
+    assert running.returncode == 130
+    assert "Traceback" not in said
+    assert json.loads(loop.state.read_text())["bookmarks"]["conversations"]["walk"]["cursor"]
+    arrived = len(loop.written.read_text().splitlines())
+    assert 50 <= arrived < 200
+    loop.round()
     assert upserted({}, list(lines(loop.written.read_text()))) == expected(drift.account)
 
 
