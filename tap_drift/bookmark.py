@@ -216,7 +216,7 @@ def _in_todays_shape(state: dict[str, Any]) -> dict[str, Any]:
     if isinstance(walk, dict):
         walk = dict(walk)
         last = walk.pop("last", None)
-        if last is not None:
+        if last is not None and "id" not in walk:  # else Meltano has merged today's shape into it
             walk |= last if isinstance(last, dict) else {"id": last}
         cursor = walk.get("cursor")
         if isinstance(cursor, str) and not cursor.startswith((NEXT, TOKEN)):

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tap_drift.archive import progress
+from tap_drift.archive.writer import now
 from tests.archives import (
     COMPLETE,
     DAMAGED,
@@ -27,6 +30,7 @@ from tests.archives import (
     call,
     holds,
     newest,
+    rows,
     sums_agree,
     verdict,
 )
@@ -39,6 +43,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     Serve = Callable[..., Sandbox]
+
+REFUSED = answers(error(401, "authentication_error", "The access token is invalid"))
 
 
 def test_a_copy_is_complete_and_says_so(sandbox: Serve, tmp_path: Path) -> None:
@@ -89,7 +95,7 @@ def test_killed_at_any_moment_it_goes_on(sandbox: Serve, tmp_path: Path) -> None
         if (folder / "state.json").exists():
             checked = call(str(folder), "--check")
             assert checked.exit_code == NOT_COMPLETE, checked.stdout
-            assert "not read to its end" in verdict(checked)
+            assert verdict(checked).startswith("not complete: ")
     result = archive(drift, folder)
     assert (result.exit_code, verdict(result)) == (COMPLETE, "complete")
     holds(folder, drift.account)
@@ -148,7 +154,7 @@ def test_what_was_gone_is_known_to_be_gone(sandbox: Serve, tmp_path: Path) -> No
     assert verdict(result) == "complete"
     report = json.loads((folder / "report.json").read_text())
     assert report["without"]["messages"]["gone"] == [gone]
-    line = f"messages: gone when their turn came, those of 1 conversations: {gone}."
+    line = f"messages: gone when their turn came, those of 1 conversation: {gone}."
     assert line in result.stdout.splitlines()
 
 
@@ -178,7 +184,12 @@ def test_a_stream_that_fails_makes_it_not_complete(sandbox: Serve, tmp_path: Pat
     )
     result = archive(drift, folder)
     assert result.exit_code == NOT_COMPLETE
-    assert verdict(result) == "not complete: teams was not read to its end"
+    why = "Drift answered 403 (forbidden: No scope): teams not read to the end"
+    assert verdict(result) == f"not complete: {why}"
+    report = json.loads((folder / "report.json").read_text())
+    assert report["why_not"] == [why]
+    assert "the scope" in report["streams"]["teams"]["broke_off"]
+    assert report["streams"]["users"]["broke_off"] is None
 
 
 def test_a_conversation_that_changed_after_its_messages_were_read_shows(
@@ -191,6 +202,7 @@ def test_a_conversation_that_changed_after_its_messages_were_read_shows(
     began = drift.account.begin()
     result = archive(drift, folder, "--streams", "conversations")
     assert result.exit_code == NOT_COMPLETE
+    assert "; what is newer is not all there: " in verdict(result)
     for id_ in (changed, began):
         assert str(id_) in verdict(result)
 
@@ -203,9 +215,10 @@ def test_only_some_streams(sandbox: Serve, tmp_path: Path) -> None:
         "teams.jsonl.gz",
         "users.jsonl.gz",
     ]
-    result = archive(drift, folder, "--streams", "nothing")
+    result = archive(drift, tmp_path / "another", "--streams", "nothing")
     assert result.exit_code == FAILED
     assert "There is no stream nothing." in result.stderr
+    assert not (tmp_path / "another").exists()
 
 
 def test_limits_are_part_of_the_verdict(sandbox: Serve, tmp_path: Path) -> None:
@@ -387,8 +400,105 @@ def test_settings_that_would_change_rows_are_refused(
 
 def test_a_token_that_is_refused(sandbox: Serve, tmp_path: Path) -> None:
     drift, folder = sandbox(5), tmp_path / "archive"
-    drift.fault = answers(error(401, "authentication_error", "The access token is invalid"))
+    drift.fault = REFUSED
+    result = call(*arguments(drift, folder))
+    assert result.exit_code == NOT_COMPLETE
+    assert verdict(result) == "not complete: Drift refused the token (401): all 15 streams"
+    assert TOKEN not in result.output
+    left = {".lock", "SHA256SUMS", "data", "report.json", "state.json"}
+    assert {path.name for path in folder.iterdir()} == left
+
+
+def test_no_token_leaves_no_folder(sandbox: Serve, tmp_path: Path) -> None:
+    result = archive(sandbox(5), tmp_path / "archive", access_token="")
+    assert result.exit_code == FAILED
+    assert not (tmp_path / "archive").exists()
+
+
+# What was complete once
+
+
+def test_what_was_complete_stays_so_when_drift_can_not_be_asked(
+    sandbox: Serve, tmp_path: Path
+) -> None:
+    drift, folder = sandbox(5), tmp_path / "archive"
+    before = now()
+    archive(drift, folder)
+    held = {path.name: path.read_bytes() for path in (folder / "data").iterdir()}
+    drift.fault = REFUSED
+    result = call(*arguments(drift, folder))
+    report = json.loads((folder / "report.json").read_text())
+    as_of = report["complete_as_of"]
+    assert before <= as_of <= min(of["read_to_end_at"] for of in report["streams"].values())
+    said = f"complete as of {as_of[:10]} {as_of[11:16]} UTC; what is newer is not all there: "
+    said += "Drift refused the token (401): all 15 streams"
+    assert (result.exit_code, verdict(result)) == (NOT_COMPLETE, said)
+    checked = call(str(folder), "--check")
+    assert (checked.exit_code, verdict(checked)) == (COMPLETE, said)
+    assert said[1:] in (folder / "pages" / "index.html").read_text()
+    assert {path.name: path.read_bytes() for path in (folder / "data").iterdir()} == held
+    drift.fault = None
+    assert verdict(archive(drift, folder)) == "complete"
+    assert json.loads((folder / "report.json").read_text())["complete_as_of"] >= as_of
+
+
+def test_what_broke_off_while_it_was_brought_up_to_date_is_complete_as_of_before(
+    sandbox: Serve, tmp_path: Path
+) -> None:
+    drift, folder = sandbox(5), tmp_path / "archive"
+    archive(drift, folder)
+    drift.account.pass_time(3_600_000)
+    changed = next(iter(drift.account.conversations))
+    drift.account.change(changed)
+    began = drift.account.begin()
+    drift.fault = lambda drift, request: (
+        error(401, "authentication_error", "Expired") if "/messages" in request.path else None
+    )
     result = archive(drift, folder)
     assert result.exit_code == NOT_COMPLETE
-    assert "conversations was not read to its end" in verdict(result)
-    assert TOKEN not in result.output
+    assert verdict(result).startswith("complete as of ")
+    why = "Drift refused the token (401): attachments, messages not read to the end"
+    assert verdict(result).endswith(f"; what is newer is not all there: {why}")
+    without = json.loads((folder / "report.json").read_text())["without"]["messages"]
+    assert (without["changed_since"], without["not_read"]) == ([changed], [began])
+    assert call(str(folder), "--check").exit_code == COMPLETE
+
+
+def test_complete_in_less_is_not_complete_in_what_was_asked_for_later(
+    sandbox: Serve, tmp_path: Path
+) -> None:
+    drift, folder = sandbox(5), tmp_path / "archive"
+    archive(drift, folder, "--streams", "users")
+    drift.fault = REFUSED
+    result = archive(drift, folder, "--streams", "users")
+    assert "(as far as was asked for: only users); what is newer" in verdict(result)
+    archive(drift, folder, "--streams", "users,teams")
+    checked = call(str(folder), "--check")
+    assert (checked.exit_code, verdict(checked)[:13]) == (NOT_COMPLETE, "not complete:")
+
+
+# What is told
+
+
+def test_what_is_told_can_be_understood(sandbox: Serve, tmp_path: Path) -> None:
+    drift, folder = sandbox(5), tmp_path / "archive"
+    result = archive(drift, folder, "--streams", "users")
+    first, *_, last = result.stderr.splitlines()
+    assert first == f"Reading 1 stream into {folder} ..."
+    assert re.fullmatch(r"1/1 users done: \d+ rows; 0 s; 1 kB in 1 file", last)
+    assert "different ones" not in result.stdout
+    again = archive(drift, folder, "--streams", "users")
+    assert "Keys are the different ones; rows are more" in again.stdout
+
+
+def test_how_far_it_is_counts_conversations_once(
+    sandbox: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drift, folder = sandbox(60), tmp_path / "archive"
+    archive(drift, folder, "--streams", "conversations")
+    drift.account.change(next(iter(drift.account.conversations)))
+    archive(drift, folder, "--streams", "conversations")
+    assert len(rows(folder, "conversations")) > 60
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    result = archive(drift, folder, "--streams", "messages", page_size=10)
+    assert re.search(r"1/1 messages: \d+ rows; [1-9]\d* of 60 conversations, about", result.stderr)

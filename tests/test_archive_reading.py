@@ -145,6 +145,16 @@ def test_the_first_page_says_whether_it_is_complete(
     assert sorted(made) == ["contacts-1.html", "index.html", "undated-1.html"]
 
 
+def test_a_copy_without_conversations_says_so(
+    sandbox: Callable[..., Sandbox], tmp_path: Path
+) -> None:
+    call(*arguments(sandbox(3), tmp_path / "archive", "--streams", "users,teams"))
+    index = pages(tmp_path / "archive")["index.html"]
+    assert "There are no conversations in this copy." in index
+    assert "By contact" not in index
+    assert "0 messages" not in index
+
+
 def test_hostile_bodies_do_nothing(read: tuple[Path, Account]) -> None:
     folder, _ = read
     for name, text in pages(folder).items():

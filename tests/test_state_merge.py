@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from meltano.core.state_store.base import MeltanoState
 
+from tap_drift.bookmark import Bookmark
 from tests.sandbox.expected import as_time, expected
 from tests.sandbox.server import answers, error, first_of, items_never_load
 from tests.tap import NO_WALK, run_here, selecting, settings, upserted
@@ -154,3 +155,17 @@ def test_a_bookmark_of_the_first_edition_is_gone_on_from(sandbox: Serve) -> None
     assert len(output.records()) == 2
     assert output.bookmark()["replication_key_value"] > newest
     assert output.bookmark()["owed"] == []
+
+
+def test_what_is_merged_onto_a_walk_of_the_first_edition_counts() -> None:
+    time = "2026-01-01T00:00:00.000Z"
+    old = {"walk": {"cursor": "150", "top": time, "last": {"id": 1, "updatedAt": time}}}
+    later = "2026-02-01T00:00:00.000Z"
+    today = {"walk": {"cursor": "next=99", "top": later, "id": 2, "updatedAt": later}}
+    states = (
+        {"bookmarks": {"conversations": {"replication_key": "updatedAt"} | one}}
+        for one in (old, today)
+    )
+    both = merged(*states)["bookmarks"]["conversations"]
+    assert both["walk"]["last"]
+    assert Bookmark.from_state(both, "updatedAt").to_state()["walk"] == today["walk"]

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="Exit codes: 0 complete, 1 failed, 2 wrong usage, 3 not complete, 4 damaged, "
-    "5 no archive, 6 in use, 7 of another account."
+    epilog="Exit codes: 0 complete (--check: also as of an earlier time), 1 failed, 2 wrong usage, "
+    "3 not complete, 4 damaged, 5 no archive, 6 in use, 7 of another account."
 )
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
@@ -67,7 +67,8 @@ def command(  # noqa: PLR0913  (one for each option)
             with archive.locked():
                 made = _copy(archive, progress, config, names)
                 try:
-                    if not no_read:
+                    # A wrong token in a new folder leaves nothing to be read.
+                    if not no_read and (made["complete"] or archive.contents.files):
                         _read(archive, progress)
                 finally:
                     click.echo(report.as_text(made))
@@ -91,7 +92,8 @@ def _check(archive: Folder) -> int:
         return DAMAGED
     made = report.make(archive, now())
     click.echo(report.as_text(made))
-    return COMPLETE if made["complete"] else NOT_COMPLETE
+    # Of the copy, not of a try to add to it: what was complete once stays so.
+    return COMPLETE if made["complete"] or made["complete_as_of"] else NOT_COMPLETE
 
 
 def _copy(

@@ -14,6 +14,7 @@ from tap_drift.archive.writer import ArchiveWriter
 from tap_drift.compat import override
 from tap_drift.items import ItemsStream
 from tap_drift.owed import MOST_OWED
+from tap_drift.progress import counted
 from tap_drift.streams import ContactsStream
 from tap_drift.tap import TapDrift
 
@@ -85,6 +86,8 @@ def make(folder: Folder, progress: Progress, config: Sequence[str], names: Colle
             folder.take_up()
         writer = ArchiveWriter(folder, progress)
         tap = _tap(folder, writer, config, names)
+        selected = sum(stream.selected for stream in tap.streams.values())
+        progress.say(f"Reading {counted(selected, 'streams')} into {folder.path} ...")
         _claim(folder, tap)
         writer.watch(tap.streams)  # type: ignore[arg-type]
         _remember_contacts(folder, tap)
@@ -129,7 +132,8 @@ def owe_what_no_list_showed(
         known = {one["id"] for one in owed}
         ids = [*without["not_read"], *without["changed_since"]]
         new = [{"id": id_, "updatedAt": None} for id_ in ids if id_ not in known]
-        was_read = report["streams"][name]["read_to_end_at"] and (not names or name in names)
+        of = report["streams"][name]
+        was_read = of["read_to_end_at"] and not of["broke_off"] and (not names or name in names)
         if new and was_read:
             bookmarks[name]["owed"] = [*owed, *new[: MOST_OWED - len(owed)]]
             streams.append(name)

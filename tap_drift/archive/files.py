@@ -32,6 +32,11 @@ class Length(msgspec.Struct, frozen=True):
     sha256: str = hashlib.sha256().hexdigest()
 
 
+def sized(number: int) -> str:
+    """Say how many bytes that are, rounded up so that only nothing is 0 kB."""
+    return f"{number / 1e6:,.1f} MB" if number >= 1e6 else f"{-(-number // 1000)} kB"  # noqa: PLR2004
+
+
 class FileError(Exception):
     """A file is not what it was when it was vouched for."""
 

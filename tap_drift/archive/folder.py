@@ -32,9 +32,22 @@ class About(msgspec.Struct):
     each: str | None = None
     """Which field of a conversation its items are asked with; `None`: it has none to do with it."""
     read_to_end_at: str | None = None
+    """When it was read to its end last, whatever became of later tries."""
+    as_of: str | None = None
+    """When that run began to read it: what Drift had then is there."""
+    broke_off: str | None = None
+    """Why the last try did not come to its end; `None` if it did."""
     left_out: int = 0
     """Rows without a usable key, which no archive can hold apart."""
     asked: int = 0
+
+
+class Complete(msgspec.Struct, frozen=True):
+    """That an archive was complete: nothing that happens later makes it untrue."""
+
+    as_of: str
+    limits: str
+    """What was asked for, in words; empty if that was everything."""
 
 
 class Contents(msgspec.Struct):
@@ -48,6 +61,8 @@ class Contents(msgspec.Struct):
     warnings: list[str] = []
     ended_at: str | None = None
     """When the last run came to its end; `None` if it did not, or is under way."""
+    complete: Complete | None = None
+    """The last time that it was."""
     format: int = FORMAT
 
 
@@ -117,6 +132,7 @@ class Folder:
         Raises:
             ArchiveEnd: Somebody else has it, other things are in it, or it can't be written.
         """
+        is_new = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             others = {path.name for path in self.path.iterdir()} - {LOCK, aside(STATE)}
@@ -134,6 +150,8 @@ class Folder:
         finally:
             self.close()
             self._lock.release()
+            if is_new and not self.exists:
+                self._leave()
 
     def take_up(self) -> None:
         """Read what is there, and change nothing.
@@ -202,6 +220,8 @@ class Folder:
         content = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
         self._replace(REPORT, content)
         self.contents.ended_at = now
+        if report["complete"]:
+            self.contents.complete = Complete(report["complete_as_of"], report["limits"])
         sums = self.sums()
         sums[REPORT] = hashlib.sha256(content).hexdigest()
         sums[STATE] = hashlib.sha256(self._as_json()).hexdigest()
@@ -212,6 +232,12 @@ class Folder:
         """Close the files."""
         for file in self._open.values():
             file.close()
+
+    def _leave(self) -> None:
+        """Leave no folder behind that was made only to be locked."""
+        with contextlib.suppress(OSError):
+            (self.path / LOCK).unlink(missing_ok=True)
+            self.path.rmdir()
 
     def _as_json(self) -> bytes:
         return _encoder.encode(self.contents) + b"\n"

@@ -19,6 +19,7 @@ import markupsafe
 import nh3
 
 from tap_drift.archive.sqlite import LONGEST_BODY
+from tap_drift.progress import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,7 +160,7 @@ class _Maker:
             lstrip_blocks=True,
             undefined=jinja2.StrictUndefined,
         )
-        self._templates.filters |= {"time": _time, "month": _month}
+        self._templates.filters |= {"time": _time, "month": _month, "counted": counted}
         self._templates.globals["policy"] = self._policy()
 
     def make(self, verdict: str) -> None:

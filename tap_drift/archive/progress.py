@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tap_drift.archive.files import sized
 from tap_drift.items import ItemsStream
+from tap_drift.progress import counted, duration
 
 if TYPE_CHECKING:
     from tap_drift.archive.folder import Folder
@@ -35,6 +37,7 @@ class Progress:
         self._began_at = 0.0
         self._asked_before = 0
         self._rows = 0
+        self._conversations = 0
         self._said_at = 0.0
 
     def say(self, text: str) -> None:
@@ -44,6 +47,7 @@ class Progress:
     def expect(self, streams: int) -> None:
         """Take note of how many streams are to be read."""
         self._streams, self._turn = streams, 0
+        self._conversations = 0
 
     def begin(self, stream: DriftStream) -> None:
         """Take note that a stream is read from now on."""
@@ -80,24 +84,25 @@ class Progress:
             return ""
         seconds = time.monotonic() - self._began_at
         how = " failed" if stream.failed else " done" if done else ""
-        text = f"{self._turn}/{self._streams} {stream.name}{how}: {self._rows:,} rows"
+        text = f"{self._turn}/{self._streams} {stream.name}{how}: {counted(self._rows, 'rows')}"
         if isinstance(stream, ItemsStream):
             asked = contents.streams[stream.name].asked
             now = asked - self._asked_before
             what = "contacts" if stream.item_field == "contactId" else "conversations"
-            all_ = contents.files["conversations"].rows if "conversations" in contents.files else 0
-            if done or not self._is_first or what == "contacts" or all_ < asked:
-                text += f" of {now:,} {what}"
+            is_told = done or not self._is_first or what == "contacts"
+            all_ = 0 if is_told else self._all_conversations()
+            if is_told or all_ < asked:
+                text += f"; {counted(now, what)}"
             else:
-                text += f" of {asked:,} of {all_:,} {what}"
+                text += f"; {asked:,} of {counted(all_, what)}"
                 if now:
-                    text += f", about {_duration(seconds / now * (all_ - asked))} to go"
-        size = sum(length.bytes for length in contents.files.values())
-        return f"{text}; {_duration(seconds)}; {size / 1e6:,.1f} MB in {len(contents.files)} files"
+                    text += f", about {duration(seconds / now * (all_ - asked))} to go"
+        size = sized(sum(length.bytes for length in contents.files.values()))
+        return f"{text}; {duration(seconds)}; {size} in {counted(len(contents.files), 'files')}"
 
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:  # noqa: PLR2004  (from there on, minutes say enough)
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"  # noqa: PLR2004
+    def _all_conversations(self) -> int:
+        """Count conversations once in a run: the list is read first, and one may stand twice."""
+        if not self._conversations:
+            ids = {row["id"] for row in self._folder.rows("conversations")}
+            self._conversations = len(ids)
+        return self._conversations

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tap_drift.archive import pages, sqlite
+from tap_drift.archive import pages, report, sqlite
+from tap_drift.archive.writer import now
 
 if TYPE_CHECKING:
     from tap_drift.archive.folder import Folder
@@ -25,12 +26,7 @@ def make(folder: Folder, progress: Progress) -> None:
 
 
 def _verdict(folder: Folder) -> str:
-    at = folder.contents.ended_at
-    if not at:
-        return "Not complete: the last run was stopped."
-    report = folder.report()
-    time = f"{at[:10]} at {at[11:16]}"
-    if report["complete"]:
-        limits = f", as far as was asked for ({report['limits']})" if report["limits"] else ""
-        return f"Complete on {time}{limits}."
-    return f"Not complete on {time}: {'; '.join(report['why_not'])}."
+    made = folder.report() if folder.contents.ended_at else report.make(folder, now())
+    at = made["made_at"]
+    said = report.verdict(made, f" on {at[:10]} at {at[11:16]}")
+    return f"{said[0].upper()}{said[1:]}."

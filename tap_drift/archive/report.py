@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import re
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tap_drift.archive.files import Length
-from tap_drift.archive.folder import ASKED
+from tap_drift.archive.files import Length, sized
+from tap_drift.archive.folder import ASKED, Complete
+from tap_drift.progress import counted
 from tap_drift.tap import STREAMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from tap_drift.archive.folder import About, Folder
+    from tap_drift.archive.folder import About, Contents, Folder
 
     Json = dict[str, Any]
 
@@ -50,6 +52,9 @@ where c.{each} is not null
 order by 1
 """
 """Conversations (or contacts) of which there are no items, and what is known of that."""
+
+FIRST_SENTENCE = re.compile(r"(?:[A-Z]+ /\S*: )?((?:\([^)]*\)|\.(?!\s|$)|[^.])*)")
+"""What streams that failed alike have in common: not what was asked for, nor what to do."""
 
 KINDS = {
     "empty": "Drift has none of",
@@ -87,10 +92,14 @@ def make(folder: Folder, now: str) -> Json:
         }
         ours = dict(scratch.execute("select status, count(*) from conversations group by 1"))
     why = list(_why_not_complete(folder, streams, without))
+    limits = _limits(contents.streams, bookmarks)
+    complete = _last_complete(contents, limits) if why else Complete(_as_of(contents), limits)
     return {
         "complete": not why,
+        "complete_as_of": complete and complete.as_of,
+        "complete_within": complete and complete.limits,
         "why_not": why,
-        "limits": _limits(contents.streams, bookmarks),
+        "limits": limits,
         "made_at": now,
         "account": (contents.account or "").partition(":")[0] or None,
         "streams": streams,
@@ -103,13 +112,17 @@ def make(folder: Folder, now: str) -> Json:
 
 def as_text(report: Json) -> str:
     """Write a report for people; its last line is the verdict."""
-    lines = [f"{'stream':21}{'rows':>11}{'keys':>11}{'MB':>8}  from        to          owed  gone"]
+    lines = [
+        f"{'stream':21}{'rows':>11}{'keys':>11}{'size':>10}  from        to          owed  gone"
+    ]
     for name, of in report["streams"].items():
         nothing = report["without"].get(name, {})
         times = "".join(f"{(of[end] or '')[:10]:12}" for end in ("oldest", "newest"))
         counts = f"{len(of['owed']):>4,}{len(nothing.get('gone', ())):>6,}"
-        sizes = f"{of['rows']:>11,}{of['keys']:>11,}{of['bytes'] / 1e6:>8,.1f}"
+        sizes = f"{of['rows']:>11,}{of['keys']:>11,}{sized(of['bytes']):>10}"
         lines.append(f"{name:21}{sizes}  {times}{counts}")
+    if any(of["rows"] > of["keys"] for of in report["streams"].values()):
+        lines.append("Keys are the different ones; rows are more where one was read several times.")
     for name, kinds in report["without"].items():
         lines += [f"{_nothing(name, kind, ids)}." for kind, ids in kinds.items() if ids]
     if report["drift_counts_by_status"]:
@@ -118,10 +131,25 @@ def as_text(report: Json) -> str:
             f"here {_counts(report['conversations_by_status'])}; "
             f"as Drift counts {_counts(report['drift_counts_by_status'])}."
         )
+    return "\n".join([*lines, verdict(report)])
+
+
+def verdict(report: Json, on: str = "") -> str:
+    """Say whether an archive is complete.
+
+    Args:
+        report: What is in it.
+        on: When that was found, in words, with a space before them.
+    """
+    why, at, limits = "; ".join(report["why_not"]), report["complete_as_of"], ""
+    if report["complete_within"]:
+        limits = f" (as far as was asked for: {report['complete_within']})"
     if report["complete"]:
-        limits = f" (as far as was asked for: {report['limits']})" if report["limits"] else ""
-        return "\n".join([*lines, f"complete{limits}"])
-    return "\n".join([*lines, f"not complete: {'; '.join(report['why_not'])}"])
+        return f"complete{on}{limits}"
+    if at:
+        time = f"{at[:10]} {at[11:16]} UTC"
+        return f"complete as of {time}{limits}; what is newer is not all there: {why}"
+    return f"not complete{on}: {why}"
 
 
 def _stream(
@@ -151,6 +179,7 @@ def _stream(
         "newest": times[-1] if times else None,
         "bytes": length.bytes,
         "read_to_end_at": about.read_to_end_at,
+        "broke_off": about.broke_off,
         "left_out": about.left_out,
         "owed": [owed["id"] for owed in bookmark.get("owed") or ()],
     }
@@ -170,10 +199,17 @@ def _why_not_complete(folder: Folder, streams: Json, without: Json) -> Iterator[
     if not streams:
         yield "nothing was read yet"
     bookmarks = folder.contents.state.get("bookmarks") or {}
+    unread = {
+        name: why
+        for name, of in streams.items()
+        if (why := _why_unread(of, (bookmarks.get(name) or {}).get("walk") or {}))
+    }
+    for why in dict.fromkeys(unread.values()):
+        names = [name for name in unread if unread[name] == why]
+        is_all = len(names) == len(streams) > 1
+        who = f"all {len(names)} streams" if is_all else f"{', '.join(names)} not read to the end"
+        yield f"{why}: {who}"
     for name, of in streams.items():
-        walk = (bookmarks.get(name) or {}).get("walk") or {}
-        if not of["read_to_end_at"] or walk.get("cursor") is not None:
-            yield f"{name} was not read to its end"
         if of["owed"]:
             yield f"of {name}, what belongs to {_some(of['owed'])} could not be read"
         if of["left_out"]:
@@ -181,8 +217,32 @@ def _why_not_complete(folder: Folder, streams: Json, without: Json) -> Iterator[
         for kind in ("not_read", "changed_since"):
             owed = set(of["owed"])
             ids = [id_ for id_ in without.get(name, {}).get(kind, ()) if id_ not in owed]
-            if ids and of["read_to_end_at"]:
+            if ids and name not in unread:
                 yield _nothing(name, kind, ids)
+
+
+def _why_unread(of: Json, walk: Json) -> str:
+    """Say why a stream was not read to its end, in words that streams share; empty if it was."""
+    if of["broke_off"]:
+        (sentence,) = FIRST_SENTENCE.match(of["broke_off"]).groups()  # type: ignore[union-attr]
+        is_refused = sentence.startswith("Drift answered 401")
+        return "Drift refused the token (401)" if is_refused else sentence
+    if not of["read_to_end_at"]:
+        return "not begun yet"
+    return "its walk is under way" if walk.get("cursor") is not None else ""
+
+
+def _as_of(contents: Contents) -> str:
+    """Say of what time the oldest part of a complete archive is."""
+    return min(str(about.as_of or about.read_to_end_at) for about in contents.streams.values())
+
+
+def _last_complete(contents: Contents, limits: str) -> Complete | None:
+    """Say when there was all that is asked for now."""
+    known = contents.complete
+    covers = known and known.limits in {"", limits}
+    is_read = all(about.read_to_end_at for about in contents.streams.values())
+    return known if covers and is_read else None
 
 
 def _limits(streams: Iterable[str], bookmarks: Json) -> str:
@@ -207,8 +267,8 @@ def _drifts_counts(folder: Folder) -> dict[str, int]:
 
 
 def _nothing(name: str, kind: str, ids: list[int]) -> str:
-    what = "contacts" if name == "contacts" else "conversations"
-    return f"{name}: {KINDS[kind]} {len(ids):,} {what}: {_some(ids)}"
+    what = counted(len(ids), "contacts" if name == "contacts" else "conversations")
+    return f"{name}: {KINDS[kind]} {what}: {_some(ids)}"
 
 
 def _some(ids: list[int]) -> str:

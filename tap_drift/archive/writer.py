@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from tap_drift.stream import DriftStream
 
 
+STOPPED = "the run was stopped, or is under way"
+
+
 class ArchiveWriter(MsgSpecWriter):
     """Writes records to the folder, and vouches for them at every STATE.
 
@@ -39,6 +42,7 @@ class ArchiveWriter(MsgSpecWriter):
         self._streams: Mapping[str, DriftStream] = {}
         self._current: DriftStream | None = None
         self._left_out_before = 0
+        self._began_at = ""
 
     def watch(self, streams: Mapping[str, DriftStream]) -> None:
         """Take note of what is to be read, so that what was not even begun is known.
@@ -65,14 +69,26 @@ class ArchiveWriter(MsgSpecWriter):
     def end_stream(self) -> None:
         """Take note of how the stream that was read last has ended."""
         stream, self._current = self._current, None
-        if stream and not stream.failed:
-            self._folder.contents.streams[stream.name].read_to_end_at = now()
-            self._folder.commit()
+        if not stream:
+            return
+        about = self._folder.contents.streams[stream.name]
+        if stream.failed:
+            about.broke_off = stream.cause.partition("\n")[0] or "it failed"
+        else:
+            about.read_to_end_at, about.as_of, about.broke_off = now(), self._began_at, None
+        self._folder.commit()
 
     def _begin(self, message: SchemaMessage) -> None:
         self.end_stream()
         self._current = stream = self._streams[message.stream]
         known, about = self._folder.contents.streams[stream.name], _about(stream)
+        # That it was read to its end once stays true, whatever becomes of this try.
+        about.read_to_end_at, about.as_of, about.broke_off = (
+            known.read_to_end_at,
+            known.as_of,
+            STOPPED,
+        )
+        self._began_at = now()
         if stream.replication_key:
             # What was left out then is not read again now.
             about.left_out, about.asked = known.left_out, known.asked
