@@ -22,7 +22,7 @@ from tap_drift.walk import Ask, Page, Place, Row, Way, Write, read
 from tests.walk_histories import Driver, WrongError, merged, tell
 from tests.walk_world import TROUBLES
 
-HISTORIES = 250
+HISTORIES = 200
 """How many are told of every trouble."""
 
 SEEDS = {name: 1_000_000 * number for number, name in enumerate(TROUBLES)}
