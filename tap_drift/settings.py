@@ -274,6 +274,8 @@ def _is_safe(api_url: str) -> bool:
         host = url.hostname
     except ValueError:
         return False
+    if any(letter.isspace() for letter in api_url):  # which older versions of urllib3 let pass
+        return False
     if not host or url.query or url.fragment or url.username:
         return False
     if url.scheme == "https":
