@@ -34,11 +34,17 @@ def try_out(streams: Iterable[DriftStream]) -> tuple[list[str], dict[str, str]]:
             try:
                 said = stream.try_out()
             except DriftError as error:
-                said = "no"
+                said = _said_of(error)
                 causes[stream.name] = str(error)
                 is_hopeless = _holds_for_all(error)
         rows.append((stream.name, stream.scope, said))
     return table(COLUMNS, rows), causes
+
+
+def _said_of(error: DriftError) -> str:
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        return "no: the token is refused"
+    return "no" if error.status == HTTPStatus.FORBIDDEN else "not known: see below"
 
 
 def _holds_for_all(error: DriftError) -> bool:

@@ -453,8 +453,19 @@ def test_a_token_that_is_wrong_is_asked_about_once(sandbox: Serve) -> None:
     drift = sandbox(6)
     drift.tokens.clear()
     said = may_be_read(drift, *ALL)
-    assert list(said.values()) == ["no"] + ["not tried"] * (len(ALL) - 1)
+    assert list(said.values()) == ["no: the token is refused"] + ["not tried"] * (len(ALL) - 1)
     assert len(drift.requests) == 1
+
+
+def test_a_host_that_is_not_there_says_nothing_of_scopes(tmp_path: Path) -> None:
+    config = {"access_token": TOKEN, "api_url": "http://127.0.0.1:9", "max_retries": 0}
+    done = try_out(tmp_path, config, selecting("users", "messages"))
+    assert [line.split("  ")[-1] for line in done.stdout.splitlines()[1:]] == [
+        "not known: see below",
+        "not tried",
+    ]
+    assert "refused the connection" in done.stderr.splitlines()[-1]
+    assert done.returncode == 1
 
 
 def test_the_connection_can_be_tested(sandbox: Serve, tmp_path: Path) -> None:
