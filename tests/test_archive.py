@@ -184,7 +184,7 @@ def test_a_stream_that_fails_makes_it_not_complete(sandbox: Serve, tmp_path: Pat
     )
     result = archive(drift, folder)
     assert result.exit_code == NOT_COMPLETE
-    why = "Drift answered 403 (forbidden: No scope): teams not read to the end"
+    why = "teams: not read to the end (Drift answered 403 (forbidden: No scope))"
     assert verdict(result) == f"not complete: {why}"
     report = json.loads((folder / "report.json").read_text())
     assert report["why_not"] == [why]
@@ -457,7 +457,7 @@ def test_what_broke_off_while_it_was_brought_up_to_date_is_complete_as_of_before
     result = archive(drift, folder)
     assert result.exit_code == NOT_COMPLETE
     assert verdict(result).startswith("complete as of ")
-    why = "Drift refused the token (401): attachments, messages not read to the end"
+    why = "attachments, messages: not read to the end (Drift refused the token (401))"
     assert verdict(result).endswith(f"; what is newer is not all there: {why}")
     without = json.loads((folder / "report.json").read_text())["without"]["messages"]
     assert (without["changed_since"], without["not_read"]) == ([changed], [began])

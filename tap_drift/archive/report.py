@@ -207,8 +207,8 @@ def _why_not_complete(folder: Folder, streams: Json, without: Json) -> Iterator[
     for why in dict.fromkeys(unread.values()):
         names = [name for name in unread if unread[name] == why]
         is_all = len(names) == len(streams) > 1
-        who = f"all {len(names)} streams" if is_all else f"{', '.join(names)} not read to the end"
-        yield f"{why}: {who}"
+        some = f"{', '.join(names)}: not read to the end ({why})"
+        yield f"{why}: all {len(names)} streams" if is_all else some
     for name, of in streams.items():
         if of["owed"]:
             yield f"of {name}, what belongs to {_some(of['owed'])} could not be read"
