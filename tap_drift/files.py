@@ -16,7 +16,7 @@ from tap_drift.values import integer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from concurrent.futures import Future
+    from multiprocessing.pool import AsyncResult
 
     from singer_sdk import Tap
 
@@ -43,7 +43,7 @@ class FilesStream(ItemsStream):
     def __init__(self, tap: Tap, drift: Drift) -> None:
         super().__init__(tap, drift)
         self._pool: Workers | None = None
-        self._files: Iterator[Future[Row]] = iter(())
+        self._files: Iterator[AsyncResult[Row]] = iter(())
 
     def rows_of(self, item: Row, id_: int) -> list[Row]:
         """Say which files an item names.
@@ -91,11 +91,12 @@ class FilesStream(ItemsStream):
         filled = None if items is None else self._filled(items)
         yield from super()._records_of(filled, id_, version)
 
-    def _ahead(self, asked: Sequence[Asked], pool: Workers) -> Iterator[Future[Row]]:
+    def _ahead(self, asked: Sequence[Asked], pool: Workers) -> Iterator[AsyncResult[Row]]:
         """Ask for the files of a page of the list, and give them in order."""
-        under_way: deque[Future[Row]] = deque()
+        under_way: deque[AsyncResult[Row]] = deque()
         for one in asked:
-            for row in (not one.answer.exception() and one.answer.result()) or ():
+            one.answer.wait()
+            for row in (one.answer.successful() and one.answer.get()) or ():
                 under_way.append(pool.start(partial(self._with_content, row)))
                 if len(under_way) >= pool.number:
                     yield under_way.popleft()
@@ -113,7 +114,7 @@ class FilesStream(ItemsStream):
             file = next(self._files, None)
             try:
                 # What is owed is asked for when nothing is asked for ahead any more.
-                yield file.result() if file else self._with_content(row, retries=0)
+                yield file.get() if file else self._with_content(row, retries=0)
             except DriftError as error:
                 failure = failure or error
             file = None

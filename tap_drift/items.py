@@ -17,7 +17,7 @@ from tap_drift.values import integer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from concurrent.futures import Future
+    from multiprocessing.pool import AsyncResult
 
     from singer_sdk import Tap
 
@@ -43,7 +43,7 @@ class Asked(NamedTuple):
     version: Time | None
     """The time of the conversation; `None` if it has none of its own."""
 
-    answer: Future[Items | None]
+    answer: AsyncResult[Items | None]
 
 
 class Waiting(NamedTuple):
@@ -55,7 +55,7 @@ class Waiting(NamedTuple):
     @property
     def is_there(self) -> bool:
         """Whether nothing of it has to be waited for."""
-        return all(one.answer.done() for one in self.asked)
+        return all(one.answer.ready() for one in self.asked)
 
 
 class PerConversationStream(NewestFirstStream):
@@ -287,7 +287,7 @@ class ItemsStream(PerConversationStream):
         self.progress.page(step.bookmark, self._lookback)
         for id_, version, answer in asked:
             try:
-                yield from self._records_of(answer.result(), id_, version)
+                yield from self._records_of(answer.get(), id_, version)
             except DriftError as error:
                 self._owe(id_, version, error)
             self.progress.passed(1, version)

@@ -18,7 +18,7 @@ from tap_drift.walk import Ask, No, Page, Place, Row, Way
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from concurrent.futures import Future
+    from multiprocessing.pool import AsyncResult
 
     from tap_drift.stream import DriftStream
     from tap_drift.workers import Workers
@@ -72,12 +72,12 @@ class _Early(NamedTuple):
     """A page that is asked for ahead."""
 
     ask: Ask
-    answer: Future[Page]
+    answer: AsyncResult[Page]
     is_worthless: list[bool]
 
     @property
     def has_failed(self) -> bool:
-        return self.answer.done() and self.answer.exception() is not None
+        return self.answer.ready() and not self.answer.successful()
 
 
 class ListPages:
@@ -111,7 +111,7 @@ class ListPages:
         if self._early and self._early[0].ask == ask:
             early = self._early.popleft()
             try:
-                page = early.answer.result()
+                page = early.answer.get()
                 self._size.was_good()
                 return page  # noqa: TRY300  (only `get` may fail)
             except DriftError:
