@@ -265,11 +265,9 @@ class Stand(NamedTuple):
         places = page.places
         times = [place.updatedAt for place in places]
         unread = times[places.index(self.last) :] if self.last in places else times
-        above = [self.last.updatedAt] if self.last and not ask.overlap else []
-        if ask.is_below_gap:
-            above = []
-        if self.page and page.rows == self.page.rows:
-            above = []
+        is_again = self.page is not None and page.rows == self.page.rows
+        has_to_follow = not (ask.overlap or ask.is_below_gap or is_again)
+        above = [self.last.updatedAt] if self.last and has_to_follow else []
         order = above + times
         # Where the pages above held rows from the future alone, rows may begin between: next time.
         top = self.top or max((time for time in unread if time <= page.now), default=None)
