@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from singer_sdk.contrib.msgspec import MsgSpecWriter
+from singer_sdk.contrib.msgspec import MsgSpecWriter, serialize_jsonl
 from singer_sdk.singerlib import RecordMessage, StateMessage
 
 from tap_drift.compat import override
@@ -35,8 +34,8 @@ class Writer(MsgSpecWriter):
 
     def __init__(self) -> None:
         super().__init__()
-        self.last_state: StateMessage | None = None
-        self.ends_in_state = False
+        self._last_state = b""
+        self._ends_in_state = False
         self._waiting = bytearray()
         self._writing = False
         self._exit_code: int | None = None
@@ -48,12 +47,20 @@ class Writer(MsgSpecWriter):
         Records wait for what follows them: no STATE vouches for them yet, and one write for a page
         of them is cheaper than many.
         """
-        self._waiting += self.format_message(message)
-        self.ends_in_state = isinstance(message, StateMessage)
         if isinstance(message, StateMessage):
-            self.last_state = copy.deepcopy(message)
+            self.remember(message)
+            self._waiting += self._last_state
+            self._ends_in_state = True
+        else:
+            self._waiting += self.format_message(message)
+            self._ends_in_state = False
         if not isinstance(message, RecordMessage) or len(self._waiting) > MOST_BYTES_WAITING:
             self.flush()
+
+    def remember(self, state: StateMessage) -> None:
+        """Keep a STATE as it is now: it is the last one from now on."""
+        # The message's own way to a dictionary copies all of it, level by level.
+        self._last_state = bytes(serialize_jsonl({"type": state.type, "value": state.value}))
 
     def write_document(self, text: str) -> None:
         """Write what is no message, such as a catalog, in the same way."""
@@ -85,7 +92,7 @@ class Writer(MsgSpecWriter):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             if isinstance(error, BrokenPipeError):
                 logger.warning(
-                    "Nobody reads the output any more. %s", GOES_ON if self.last_state else ""
+                    "Nobody reads the output any more. %s", GOES_ON if self._last_state else ""
                 )
                 sys.exit(BROKEN_PIPE)
             logger.error("The output can't be written: %s", error)  # noqa: TRY400
@@ -93,8 +100,10 @@ class Writer(MsgSpecWriter):
 
     def write_last_state(self) -> None:
         """Repeat the last STATE, unless it is the last line: many targets keep no other."""
-        if self.last_state and not self.ends_in_state:
-            self.write_message(self.last_state)
+        if not self._ends_in_state:
+            self._waiting += self._last_state
+            self._ends_in_state = True
+        self.flush()  # also what a signal came before
 
     def end_run(self, exit_code: int) -> None:
         """Leave the run: at once, or as soon as the line that is being written is out.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import os
 import sys
 import threading
@@ -122,7 +121,7 @@ class RunningTap(Tap):
             cls.fail(error)
         writer = tap.message_writer
         assert isinstance(writer, Writer)  # noqa: S101  (for the type checker: message_writer_class)
-        writer.last_state = StateMessage(value=copy.deepcopy(tap.state))
+        writer.remember(StateMessage(value=tap.state))
         streams: list[DriftStream] = []
         try:
             try:

@@ -301,7 +301,7 @@ class DriftStream(TellingStream):
         """
         for row in rows:
             record = self._shape(row)
-            if any(record.get(key) is None for key in self.primary_keys):
+            if None in map(record.get, self.primary_keys):
                 self.rows_left_out += 1
             else:
                 yield record
