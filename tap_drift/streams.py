@@ -12,9 +12,10 @@ from tap_drift.drift import DriftError
 from tap_drift.files import FilesStream
 from tap_drift.items import ItemsStream
 from tap_drift.newest_first import NewestFirstStream
+from tap_drift.reports import ReportStream
 from tap_drift.stream import DriftStream
 from tap_drift.values import read_text, rfc3339
-from tap_drift.windows import ReportStream, WindowStream
+from tap_drift.windows import WindowStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -7,8 +7,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from tap_drift.newest_first import NewestFirstStream
+from tap_drift.reports import ReportStream
 from tap_drift.tap import STREAMS, TapDrift
-from tap_drift.windows import ReportStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

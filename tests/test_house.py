@@ -41,6 +41,7 @@ ORDER = (
     "settings",
     "streams",
     "files",
+    "reports",
     "windows",
     "items",
     "owed",

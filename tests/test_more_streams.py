@@ -12,7 +12,7 @@ import pytest
 from werkzeug.http import http_date
 
 from tap_drift import drift as drift_module
-from tap_drift import windows
+from tap_drift import reports, windows
 from tests.sandbox.expected import as_time, expected
 from tests.sandbox.items import DAY
 from tests.sandbox.organisation import PERSONAL
@@ -254,8 +254,8 @@ def test_reports_keep_to_start_date_and_statuses(sandbox: Serve) -> None:
 def test_reports_that_are_cut_are_halved_at_sixty_a_minute_and_resumed(
     sandbox: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert (windows.REQUESTS, windows.SECONDS) == (10, 10)
-    monkeypatch.setattr(windows, "SECONDS", 0.5)  # what is waited for is waited for, only shorter
+    assert (reports.REQUESTS, reports.SECONDS) == (10, 10)
+    monkeypatch.setattr(reports, "SECONDS", 0.5)  # what is waited for is waited for, only shorter
     drift = sandbox(60)
     now = int(time.time() * 1000)
     for number, id_ in enumerate(drift.account.conversations):
@@ -281,13 +281,26 @@ def test_reports_that_are_cut_are_halved_at_sixty_a_minute_and_resumed(
 
 
 @pytest.mark.parametrize("wrong", [[1, 2], None, "NaN"])
-def test_metrics_that_were_not_asked_for_are_not_guessed(sandbox: Serve, wrong: Any) -> None:
+def test_metrics_that_were_not_asked_for_are_not_guessed(
+    sandbox: Serve, caplog: pytest.LogCaptureFixture, wrong: Any
+) -> None:
     drift = sandbox(3)
     drift.fault = edited(lambda body: body["data"][0].update(metrics=wrong))
     output = read(drift, "conversation_metrics")
     assert output.exit_code == 1
-    assert output.records("conversation_metrics") == []
-    assert output.bookmark("conversation_metrics")["replication_key_value"] is None
+    assert [r.get("otherFields") for r in output.records("conversation_metrics")] == [
+        {"metrics": wrong},
+        None,
+        None,
+    ]
+    assert output.bookmark("conversation_metrics")["replication_key_value"] is not None
+    (warning,) = said(caplog, "WARNING")
+    assert "the field metrics" in warning
+    drift.fault = edited(lambda body: [row.update(metrics=wrong) for row in body["data"]])
+    failed = read(drift, "conversation_metrics")
+    assert failed.exit_code == 1
+    assert failed.records("conversation_metrics") == []
+    assert failed.bookmark("conversation_metrics")["replication_key_value"] is None
 
 
 @pytest.mark.parametrize("gone", [error(404, "not_found", "no"), Response(status=410)])
@@ -330,7 +343,7 @@ def test_a_post_is_asked_again_like_a_get(
 @pytest.fixture
 def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let reports be asked for as fast as may be."""
-    monkeypatch.setattr(windows, "REQUESTS", 1_000_000)
+    monkeypatch.setattr(reports, "REQUESTS", 1_000_000)
 
 
 def report_of(
