@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import sys
 
@@ -15,16 +14,10 @@ def main() -> None:
     Raises:
         SystemExit: Always, with the exit code.
     """
-    signals.handle(signals.end_at_once)
     if sys.stdout is None:  # a shell's `>&-`
         sys.exit("The output can't be written: stdout is closed.")
-    # The imports take half a second, in which a signal is not to end in a traceback. They leave no
-    # garbage that is worth looking for, now or later.
-    gc.disable()
-    from tap_drift.tap import TapDrift  # noqa: PLC0415
-
-    gc.freeze()
-    gc.enable()
+    with signals.importing():
+        from tap_drift.tap import TapDrift  # noqa: PLC0415
     try:
         TapDrift.cli()
     finally:

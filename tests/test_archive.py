@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import pytest
@@ -205,6 +206,10 @@ def test_a_conversation_that_changed_after_its_messages_were_read_shows(
     assert "; what is newer is not all there: " in verdict(result)
     for id_ in (changed, began):
         assert str(id_) in verdict(result)
+
+
+def test_its_version_is_the_taps() -> None:
+    assert call("--version").stdout == f"tap-drift-archive v{version('tap-drift')}\n"
 
 
 def test_only_some_streams(sandbox: Serve, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import sys
 import termios
 import time
 from dataclasses import dataclass
@@ -349,6 +350,13 @@ def test_a_signal_while_the_tap_starts(
         output = tap.rest()
     assert (output.exit_code, output.stderr, output.messages) == (EXIT_CODES[number], "", [])
     assert not drift.requests
+
+
+def test_garbage_is_collected_once_the_tap_has_started() -> None:
+    script = "from tap_drift.signals import importing; import gc\nwith importing(): pass\n"
+    script += "print(gc.isenabled(), gc.get_freeze_count() > 0)"
+    command = [sys.executable, "-c", script]
+    assert subprocess.check_output(command, text=True) == "True True\n"
 
 
 def test_a_signal_at_any_moment_leaves_no_traceback(sandbox: Serve, tmp_path: Path) -> None:

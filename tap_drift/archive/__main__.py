@@ -11,10 +11,8 @@ def main() -> None:
     Raises:
         SystemExit: Always, with the exit code.
     """
-    signals.handle(signals.end_at_once)
-    # The imports take most of a second, in which a signal is not to end in a traceback.
-    from tap_drift.archive.cli import command  # noqa: PLC0415
-
+    with signals.importing():
+        from tap_drift.archive.cli import command  # noqa: PLC0415
     command(prog_name="tap-drift-archive")
 
 

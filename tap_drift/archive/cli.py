@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--check", is_flag=True, help="Only report again, from the files alone.")
 @click.option("--read", "read_only", is_flag=True, help="Only make the copy to read again.")
 @click.option("--no-read", is_flag=True, help="Make no copy to read.")
+@click.version_option(package_name="tap-drift", message="tap-drift-archive v%(version)s")
 def command(  # noqa: PLR0913  (one for each option)
     folder: Path,
     config: tuple[str, ...],
