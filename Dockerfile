@@ -7,6 +7,8 @@ RUN pip install --no-cache-dir 'meltano[s3]>=4' uv
 WORKDIR /drift
 COPY . .
 # What Meltano keeps of a run goes where it may write.
+# Nothing can be compiled once it runs, and every start would do it again.
+ENV UV_COMPILE_BYTECODE=1
 RUN meltano install && rm -rf .meltano/run .meltano/logs \
     && ln -s /tmp .meltano/run && ln -s /tmp .meltano/logs
 

@@ -43,6 +43,16 @@ class Session(requests.Session):
             logging.getLogger(f"urllib3.{name}").addFilter(_below_warning)
 
     @override
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        """Prepare a request with headers and authentication: a session of ours has nothing else.
+
+        The library's own also merges what there is none of, which takes three times as long.
+        """
+        request.headers = {**self.headers, **request.headers}
+        request.auth = request.auth or self.auth
+        return request.prepare()
+
+    @override
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Follow no redirect, and don't even look where it leads: the token is for Drift alone."""
 
