@@ -133,14 +133,16 @@ class Bookmark(msgspec.Struct, frozen=True):
         state: dict[str, Any] = msgspec.to_builtins(self, enc_hook=str)
         return state
 
-    def asked_for(self, asked: Covers) -> tuple[Bookmark, str]:
+    def asked_for(self, asked: Covers, lookback: int = 0) -> tuple[Bookmark, str]:
         """Say where a run begins, given what it asks for.
 
         A run that asks for more than the bookmark covers can't use it; one that asks for less
-        narrows what it covers. A walk is finished only with the filter that it was begun with.
+        narrows what it covers, unless it reads all that there is since the bookmark. A walk is
+        finished only with the filter that it was begun with.
 
         Args:
             asked: What this run is to read.
+            lookback: Seconds before the bookmark that are read again.
 
         Returns:
             The bookmark to begin with, and why, in words.
@@ -162,6 +164,8 @@ class Bookmark(msgspec.Struct, frozen=True):
         else:
             why = "first run, no bookmark yet"
         replace = msgspec.structs.replace
+        if value and asked.start_date and asked.start_date <= value.shifted(-lookback):
+            asked = replace(asked, start_date=self.covers.start_date)
         return replace(self, replication_key_value=value, covers=asked, walk=walk), why
 
     def belonging_to(self, account: str | None) -> tuple[Bookmark, str]:

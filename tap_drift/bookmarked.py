@@ -99,8 +99,9 @@ class BookmarkedStream(DriftStream):
         if warning:
             self.warn(warning)
         asked = msgspec.structs.replace(asked, account=known.covers.account)
-        bookmark, why = known.asked_for(asked)
-        floor = bookmark.floor(int(self.config["lookback_seconds"])) or "none"
+        lookback = int(self.config["lookback_seconds"])
+        bookmark, why = known.asked_for(asked, lookback)
+        floor = bookmark.floor(lookback) or "none"
         self.logger.info("%s: %s; floor: %s.", self.name, why, floor)
         return bookmark
 

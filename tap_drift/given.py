@@ -66,7 +66,11 @@ def settings(paths: Iterable[str]) -> Json:
     """
     found: Json = {}
     for path in paths:
-        found |= document(Path(path).read_bytes(), dict)
+        try:
+            found |= document(Path(path).read_bytes(), dict)
+        except ValueError as error:
+            msg = f"{path}: {error}"
+            raise ValueError(msg) from None
     return found
 
 

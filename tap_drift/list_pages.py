@@ -32,6 +32,9 @@ FORMS = (
 )
 """Both forms of the list: that of the document which the project stands on, and today's."""
 
+SCOPE = "conversation_read"
+"""What a token needs for the list, whatever a stream needs for the rest."""
+
 DEFAULT_LIMIT = 25
 """Rows of a page where Drift does not heed `limit` (Drift's page on the list)."""
 
@@ -186,6 +189,7 @@ class ListPages:
         answer = self._stream.ask(
             self._stream.path,
             self._params(ask.cursor, limit),
+            scope=SCOPE,
             warn=warn,
             retries=retries,
             stop=lambda: self._stream.failed or is_worthless[0],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from tap_drift.bookmarked import BookmarkedStream
 from tap_drift.compat import override
 from tap_drift.drift import DriftError
-from tap_drift.list_pages import ListPages
+from tap_drift.list_pages import SCOPE, ListPages
 from tap_drift.progress import counted
 from tap_drift.values import integer
 from tap_drift.walk import Ask, NowhereError, Page, Say, Write, read
@@ -45,7 +45,7 @@ class NewestFirstStream(BookmarkedStream):
     path = "/conversations/list"
     records_jsonpath = "$.data[*]"
     next_page_token_jsonpath = "$.pagination.next"  # noqa: S105
-    scope = "conversation_read"
+    scope = SCOPE
     costs = "1 per 50"
 
     asks_ahead = True

@@ -108,7 +108,7 @@ class Progress:
         self._oldest = min(filter(None, (oldest, self._oldest)), default=None)
 
     def end(self) -> None:
-        """Take note that it was read to its end."""
+        """Take note that it ended."""
         self._ended = self._clock()
 
     # What can be said
@@ -120,7 +120,7 @@ class Progress:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it was read to its end."""
+        """Whether it ended by itself."""
         return self._ended is not None
 
     @property

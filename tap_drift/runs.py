@@ -226,5 +226,6 @@ class RunningTap(Tap):
             found.config |= given.settings(one for one in value if one != "ENV")
         except (OSError, ValueError) as error:
             msg = f"--config can't be read as a file of JSON settings: {error}"
-            raise click.ClickException(msg) from None
+            is_usage = isinstance(error, OSError)  # as with the other files that are not there
+            raise (click.UsageError if is_usage else click.ClickException)(msg) from None
         return found

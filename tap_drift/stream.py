@@ -201,6 +201,7 @@ class TellingStream(HandingOnStream):
             yield
         except Exception as error:  # noqa: BLE001  (whatever it is, the other streams go on)
             self.failed = True
+            self.progress.end()
             self.cause = _explained(error)
             self.log("%s: %s", self.name, self.cause, level=logging.ERROR)
 
@@ -381,10 +382,15 @@ class DriftStream(TellingStream):
             json=body,
             headers=self.http_headers,
         )
-        options: dict[str, Any] = {"warn": self.warn, "stop": lambda: self.failed, **how}
-        observe = partial(self._observe, path)
+        options: dict[str, Any] = {
+            "scope": self.scope,
+            "warn": self.warn,
+            "stop": lambda: self.failed,
+            "observe": partial(self._observe, path),
+            **how,
+        }
         with self._slots:
-            answer = self.drift.ask(request, scope=self.scope, observe=observe, **options)
+            answer = self.drift.ask(request, **options)
         if answer.bare_nan:
             self.warn_once("Drift sent NaN or Infinity, which no JSON has; they are null here.")
         return answer

@@ -61,7 +61,7 @@ class ContactsStream(ItemsStream):
 
     name = "contacts"
     replication_key = "conversationUpdatedAt"
-    scope = "conversation_read or contact_read"
+    scope = "contact_read"
     costs = "1 per contact, and the list"
     item_path = "/contacts/{}"
     item_field = "contactId"

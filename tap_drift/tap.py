@@ -72,8 +72,8 @@ class TapDrift(RunningTap):
             names = [entry["tap_stream_id"] for entry in catalog["streams"]]
             known = [str(stream.name) for stream in STREAMS]  # type: ignore[misc]
             self.say(given.unknown("stream", names, known))
-        if parse_env_config:
-            self.say(given.likely_mistyped([*self._declared, "loglevel"], prefix))
+        # Also where the variables are Meltano's to read: it says nothing.
+        self.say(given.likely_mistyped([*self._declared, "loglevel"], prefix))
         super().__init__(parse_env_config=parse_env_config, catalog=catalog, **kwargs)
 
     @classmethod

@@ -176,11 +176,14 @@ def meltano(settings: list[Json], capabilities: list[str], required: list[str]) 
     (tap,) = (one for one in content["plugins"]["extractors"] if one["name"] == "tap-drift")
     tap |= {
         "capabilities": capabilities,
-        "select": selected(),
-        "log_parser": LOG_PARSER,
         "settings_group_validation": [required],
         "settings": settings,
+        "select": selected(),
+        "log_parser": LOG_PARSER,
     }
+    # In the order that Meltano writes them in when it changes meltano.yml.
+    for key in ("settings_group_validation", "settings", "select", "log_parser"):
+        tap.move_to_end(key)
     content["requires_meltano"] = REQUIRES_MELTANO
     return as_yaml(content)
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 STATE, REPORT, SUMS, LOCK = "state.json", "report.json", "SHA256SUMS", ".lock"
 
+WAY_OUT = "Put back a copy, or begin in a new folder."
+"""What may be done about an archive that is damaged."""
+
 FORMAT = 1
 
 ASKED = "asked"
@@ -87,6 +90,11 @@ class Folder:
         """Whether there is an archive."""
         return (self.path / STATE).exists()
 
+    @property
+    def is_headless(self) -> bool:
+        """Whether all that is missing of an archive is what vouches for it."""
+        return not self.exists and any((self.path / "data").glob("*.jsonl.gz"))
+
     def load(self) -> Self:
         """Read what `state.json` says.
 
@@ -97,11 +105,15 @@ class Folder:
             content = (self.path / STATE).read_bytes()
             self.contents = msgspec.json.decode(content, type=Contents)
         except (FileNotFoundError, NotADirectoryError):
+            if self.is_headless:
+                raise ArchiveEnd(DAMAGED, f"damaged: {STATE} is missing. {WAY_OUT}") from None
             raise ArchiveEnd(NO_ARCHIVE, f"{self.path} holds no archive.") from None
         except OSError as error:
             raise ArchiveEnd(FAILED, f"{self.path} can't be read: {error}") from None
         except ValueError as error:
-            raise ArchiveEnd(DAMAGED, f"damaged: {STATE} can't be read: {error}") from None
+            raise ArchiveEnd(
+                DAMAGED, f"damaged: {STATE} can't be read: {error}. {WAY_OUT}"
+            ) from None
         if self.contents.format != FORMAT:
             text = f"{self.path} was made by a newer tap-drift, which it takes to go on."
             raise ArchiveEnd(FAILED, text)
@@ -136,7 +148,7 @@ class Folder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             others = {path.name for path in self.path.iterdir()} - {LOCK, aside(STATE)}
-            if others and not self.exists:
+            if others and not self.exists and not self.is_headless:
                 text = f"{self.path} is not empty, and holds no archive. Name another folder."
                 raise ArchiveEnd(FAILED, text)
             self._lock.acquire()
@@ -167,7 +179,7 @@ class Folder:
             except FileError as error:
                 damages.append(f"data/{name}.jsonl.gz {error}")
         if damages:
-            text = f"damaged: {'; '.join(damages)}. Put back a copy, or begin in a new folder."
+            text = f"damaged: {'; '.join(damages)}. {WAY_OUT}"
             raise ArchiveEnd(DAMAGED, text)
 
     def begin(self) -> None:

