@@ -67,6 +67,7 @@ class ReportStream(BookmarkedStream):
         self._earliest = math.inf
         self._missing: tuple[int, Window | None] = (0, None)
         self._has_named = False
+        self._has_given_metrics = False
 
     @property
     @override
@@ -158,7 +159,8 @@ class ReportStream(BookmarkedStream):
         answer = self.ask(self.path, method="POST", body=body, limiter=self._limiter)
         self._look_at_clocks(answer.now)
         rows = rows_at(self.records_jsonpath, answer.body)
-        if rows and not any(map(self._has_metrics, rows)):
+        self._has_given_metrics = self._has_given_metrics or any(map(self._has_metrics, rows))
+        if rows and not self._has_given_metrics:
             msg = "Drift's report does not give the metrics that were asked for."
             raise DriftError(msg, status=HTTPStatus.OK)
         self._has_named = self._has_named or bool(rows)
@@ -199,7 +201,7 @@ class ReportStream(BookmarkedStream):
         """
         if not self._has_metrics(row):
             self.is_incomplete = True
-            return row
+            return {"metrics": None, **row}  # none at all is said too
         named = {
             name: None if value == "NaN" else value
             for name, value in zip(self.metrics, row["metrics"], strict=True)

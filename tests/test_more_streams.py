@@ -16,7 +16,7 @@ from tap_drift import reports, windows
 from tests.sandbox.expected import as_time, expected
 from tests.sandbox.items import DAY
 from tests.sandbox.organisation import PERSONAL
-from tests.sandbox.reports import METRICS
+from tests.sandbox.reports import METRICS, Reports
 from tests.sandbox.server import (
     TOKEN,
     Response,
@@ -344,6 +344,29 @@ def test_a_post_is_asked_again_like_a_get(
 def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let reports be asked for as fast as may be."""
     monkeypatch.setattr(reports, "REQUESTS", 1_000_000)
+
+
+@pytest.mark.usefixtures("unlimited")
+def test_metrics_that_a_part_of_a_report_lacks_are_said_and_stop_nothing(
+    sandbox: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    drift = sandbox(20, reports=Reports(rows=3))
+    lacking = set(list(drift.account.conversations)[8:14])
+
+    def forget(body: Json) -> None:
+        for row in body["data"]:
+            if row["conversationId"] in lacking:
+                del row["metrics"]
+
+    drift.fault = edited(forget)
+    output = read(drift, "conversation_metrics")
+    assert output.exit_code == 1
+    records = by_key({}, output.records("conversation_metrics"), "conversation_metrics")
+    assert len(records) == 20
+    assert {id_ for id_, row in records.items() if "otherFields" in row} == lacking
+    assert output.bookmark("conversation_metrics")["replication_key_value"] is not None
+    (warning,) = said(caplog, "WARNING")
+    assert "the field metrics" in warning
 
 
 def report_of(
