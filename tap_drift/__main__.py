@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -16,6 +17,8 @@ def main() -> None:
     """
     if sys.stdout is None:  # a shell's `>&-`
         sys.exit("The output can't be written: stdout is closed.")
+    if os.name == "posix":  # whoever shares stdout may have told it not to wait
+        os.set_blocking(sys.stdout.fileno(), True)
     with signals.importing():
         from tap_drift.tap import TapDrift  # noqa: PLC0415
     try:

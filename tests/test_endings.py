@@ -405,6 +405,25 @@ def test_an_output_that_takes_nothing_ends_in_one_line(
     assert done.stderr.count("ERROR") <= 1
 
 
+def test_an_output_that_does_not_wait_is_waited_for(sandbox: Serve, tmp_path: Path) -> None:
+    drift = sandbox(with_long_rows(60, 10_000))
+    end, start = os.pipe()
+    os.set_blocking(start, False)  # which holds for all who share it
+    with (
+        os.fdopen(end) as stdout,
+        (tmp_path / "stderr").open("w") as stderr,
+        subprocess.Popen(
+            tap_command(tmp_path, settings(drift)), stdout=start, stderr=stderr
+        ) as process,
+    ):
+        os.close(start)
+        wait_until(lambda: drift.requests)
+        time.sleep(0.5)
+        output = Output(list(lines(stdout.read())), "", process.wait(60))
+    assert output.exit_code == 0
+    assert len(output.records()) == 60
+
+
 def test_a_catalog_that_nobody_reads_ends_quietly(tmp_path: Path) -> None:
     with running([*tap_command(tmp_path, {}), "--discover"], tmp_path) as tap:
         assert tap.process.stdout is not None
