@@ -27,10 +27,23 @@ METHODS = (REPLICATION_INCREMENTAL, REPLICATION_FULL_TABLE)
 # Files
 
 
+class _Schema(msgspec.Struct, frozen=True):
+    properties: dict[str, dict[str, Any]] | None = None
+
+
+class _Metadata(msgspec.Struct):
+    breadcrumb: list[str]
+    metadata: dict[str, Any]
+
+
 class _CatalogEntry(msgspec.Struct):
     tap_stream_id: str
-    schema: dict[str, Any] = {}
-    metadata: list[dict[str, Any]] = []
+    stream: str | None = None
+    key_properties: list[str] | None = None
+    replication_key: str | None = None
+    replication_method: str | None = None
+    schema: _Schema = _Schema()
+    metadata: list[_Metadata] = []
 
 
 class Catalog(msgspec.Struct):
@@ -122,17 +135,24 @@ def catalog(given: Json) -> Json:
         A catalog in which the method is on top.
 
     Raises:
-        ValueError: There is no such method. Its arguments are a line for each.
+        ValueError: There is no such method, or a stream has another name. Its arguments are a line
+            for each.
     """
     entries, mistakes = [], []
     for entry in given.get("streams") or ():
+        id_, name = entry["tap_stream_id"], entry.get("stream")
+        if name not in (None, id_):
+            mistakes.append(
+                f"The catalog calls {id_} {name!r}, which a stream map can do (__alias__), and a "
+                "catalog can't."
+            )
         of_stream = [one["metadata"] for one in entry.get("metadata", ()) if not one["breadcrumb"]]
         asked = [one.get("replication-method") for one in of_stream]
         method = next(filter(None, [*asked, entry.get("replication_method")]), None)
-        if method not in {None, *METHODS}:
+        if method not in (None, *METHODS):
             mistakes.append(
                 f"The catalog asks for the replication method {method!r} for "
-                f"{entry['tap_stream_id']}. It is {' or '.join(METHODS)}."
+                f"{id_}. It is {' or '.join(METHODS)}."
             )
         entries.append(entry | {"replication_method": method} if method else entry)
     if mistakes:

@@ -444,7 +444,11 @@ def shaper_of(stream: DriftStream) -> Callable[[Row], Row]:
     mapped = stream.config.get("stream_maps", {}).get(stream.name) or {}
     guarded = {".".join(path) for path in left_out} | set(mapped)
     schema = stream.effective_schema
-    lacking = stream.schema["properties"].keys() - schema.get("properties", {}).keys()
+    there = schema.get("properties", {}).keys()
+    if keys := ", ".join(key for key in stream.primary_keys if key not in there):
+        msg = f"the catalog has no {keys}, by which records are told apart. Run discovery again."
+        raise SingerSDKError(msg)
+    lacking = stream.schema["properties"].keys() - there
     if lacking:
         names = ", ".join(sorted(lacking))
         stream.warn(f"the catalog lacks {names}: is it older than the tap? Run discovery again.")

@@ -194,6 +194,43 @@ def test_a_catalog_that_is_older_than_the_tap(sandbox: Serve, tmp_path: Path) ->
     assert all("contactId" not in row and "status" in row for row in output.records())
 
 
+def test_a_catalog_without_a_key_moves_no_bookmark(sandbox: Serve, tmp_path: Path) -> None:
+    drift, catalog = sandbox(3), selecting("conversations")
+    for entry in catalog["streams"]:
+        entry["schema"]["properties"].pop("id", None)
+    output = run_tap(tmp_path, settings(drift), None, catalog)
+    (line, _) = lines_with("| ERROR", output.stderr)
+    assert "conversations: the catalog has no id, by which records are told apart." in line
+    assert output.exit_code == 1
+    assert output.bookmark()["replication_key_value"] is None
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"stream": "chats"},
+        {"key_properties": "id"},
+        {"replication_key": ["updatedAt"]},
+        {"schema": {"properties": {"id": True}}},
+        {"metadata": [{"metadata": {"selected": True}}]},
+        {"metadata": [{"breadcrumb": [], "metadata": None}]},
+        {"metadata": [{"breadcrumb": [], "metadata": {"replication-method": ["FULL_TABLE"]}}]},
+    ],
+    ids=str,
+)
+def test_a_catalog_in_no_shape_of_one_is_refused(sandbox: Serve, tmp_path: Path, odd: Json) -> None:
+    catalog = selecting("conversations")
+    for entry in catalog["streams"]:
+        if entry["tap_stream_id"] == "conversations":
+            entry.update(odd)
+    output = run_tap(tmp_path, settings(sandbox(1)), None, catalog)
+    assert output.exit_code == 1
+    assert len(lines_with("| ERROR", output.stderr)) == 1
+    assert "atalog" in output.stderr
+    assert "Traceback" not in output.stderr
+    assert output.messages == []
+
+
 def test_nothing_selected_is_warned_of(sandbox: Serve, tmp_path: Path) -> None:
     output = run_tap(tmp_path, settings(sandbox(1)), None, selecting())
     (line,) = lines_with("WARNING", output.stderr)
