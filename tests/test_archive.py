@@ -51,7 +51,7 @@ REFUSED = answers(error(401, "authentication_error", "The access token is invali
 def test_a_copy_is_complete_and_says_so(sandbox: Serve, tmp_path: Path) -> None:
     drift, folder = sandbox(60), tmp_path / "archive"
     result = archive(drift, folder)
-    assert (result.exit_code, verdict(result)) == (COMPLETE, "complete")
+    assert (result.exit_code, verdict(result)) == (COMPLETE, "complete as of then")
     holds(folder, drift.account)
     assert sums_agree(folder)
     report = json.loads((folder / "report.json").read_text())
@@ -74,7 +74,7 @@ def test_what_changed_is_added(sandbox: Serve, tmp_path: Path) -> None:
     drift.account.pass_time(3_600_000)
     drift.account.begin()
     drift.account.change(next(iter(drift.account.conversations)), "closed")
-    assert verdict(archive(drift, folder)) == "complete"
+    assert verdict(archive(drift, folder)) == "complete as of then"
     holds(folder, drift.account)
     assert len(drift.requests) - asked_at_first < asked_at_first / 2
     assert sums_agree(folder)
@@ -98,7 +98,7 @@ def test_killed_at_any_moment_it_goes_on(sandbox: Serve, tmp_path: Path) -> None
             assert checked.exit_code == NOT_COMPLETE, checked.stdout
             assert verdict(checked).startswith("not complete: ")
     result = archive(drift, folder)
-    assert (result.exit_code, verdict(result)) == (COMPLETE, "complete")
+    assert (result.exit_code, verdict(result)) == (COMPLETE, "complete as of then")
     holds(folder, drift.account)
     assert sums_agree(folder)
 
@@ -113,7 +113,7 @@ def test_a_run_that_goes_on_asks_for_no_contact_again(sandbox: Serve, tmp_path: 
     drift.fault = None
     before = len(drift.requests)
     again = archive(drift, folder, "--streams", "contacts", page_size=5)
-    assert verdict(again) == "complete (as far as was asked for: only contacts)"
+    assert verdict(again) == "complete as of then (as far as was asked for: only contacts)"
     twice = [path for path in drift.requests[before:] if path in asked]
     assert len(twice) <= 10  # those of pages that no STATE vouched for
     assert len(newest(folder, "contacts")) == len(expected(drift.account, "contacts"))
@@ -143,7 +143,7 @@ def test_poisoned_items_are_named_and_mended(sandbox: Serve, tmp_path: Path) -> 
     checked = call(str(folder), "--check")
     assert (checked.exit_code, verdict(checked)) == (NOT_COMPLETE, verdict(result))
     drift.fault = None
-    assert verdict(archive(drift, folder)) == "complete"
+    assert verdict(archive(drift, folder)) == "complete as of then"
     holds(folder, drift.account)
 
 
@@ -152,7 +152,7 @@ def test_what_was_gone_is_known_to_be_gone(sandbox: Serve, tmp_path: Path) -> No
     gone = sorted(drift.account.conversations)[3]
     drift.fault = items_never_load([gone], error(404, "not_found", "No such conversation"))
     result = archive(drift, folder)
-    assert verdict(result) == "complete"
+    assert verdict(result) == "complete as of then"
     report = json.loads((folder / "report.json").read_text())
     assert report["without"]["messages"]["gone"] == [gone]
     line = f"messages: gone when their turn came, those of 1 conversation: {gone}."
@@ -172,7 +172,7 @@ def test_what_was_deleted_after_the_list_was_read_is_known_to_be_gone(
 
     drift.fault = delete
     result = archive(drift, folder)
-    assert verdict(result) == "complete"
+    assert verdict(result) == "complete as of then"
     report = json.loads((folder / "report.json").read_text())
     assert report["streams"]["conversations"]["keys"] == 20
     assert report["without"]["transcripts"]["gone"] == [deleted]
@@ -215,7 +215,7 @@ def test_its_version_is_the_taps() -> None:
 def test_only_some_streams(sandbox: Serve, tmp_path: Path) -> None:
     drift, folder = sandbox(5), tmp_path / "archive"
     result = archive(drift, folder, "--streams", "users,teams")
-    assert verdict(result) == "complete (as far as was asked for: only teams, users)"
+    assert verdict(result) == "complete as of then (as far as was asked for: only teams, users)"
     assert sorted(path.name for path in (folder / "data").iterdir()) == [
         "teams.jsonl.gz",
         "users.jsonl.gz",
@@ -226,9 +226,19 @@ def test_only_some_streams(sandbox: Serve, tmp_path: Path) -> None:
     assert not (tmp_path / "another").exists()
 
 
+def test_what_is_not_read_again_is_complete_as_of_before(sandbox: Serve, tmp_path: Path) -> None:
+    drift, folder = sandbox(2), tmp_path / "archive"
+    archive(drift, folder)
+    before = json.loads((folder / "report.json").read_text())["complete_as_of"]
+    archive(drift, folder, "--streams", "users")
+    report = json.loads((folder / "report.json").read_text())
+    assert report["complete_as_of"] == before
+    assert report["streams"]["users"]["read_to_end_at"] > before
+
+
 def test_limits_are_part_of_the_verdict(sandbox: Serve, tmp_path: Path) -> None:
     result = archive(sandbox(5), tmp_path / "archive", statuses=["open"])
-    assert verdict(result) == "complete (as far as was asked for: status open)"
+    assert verdict(result) == "complete as of then (as far as was asked for: status open)"
 
 
 # Damage
@@ -278,7 +288,7 @@ def test_a_damaged_file_is_found(finished: Path, harm: Callable[[Path], None], n
     assert call(str(finished), "--check").exit_code == COMPLETE
 
 
-@pytest.mark.parametrize("harm", [cut, lengthen, change])
+@pytest.mark.parametrize("harm", [cut, lengthen, change, remove])
 def test_a_damaged_state_is_found(finished: Path, harm: Callable[[Path], None]) -> None:
     path = finished / "state.json"
     content = path.read_bytes()
@@ -288,6 +298,18 @@ def test_a_damaged_state_is_found(finished: Path, harm: Callable[[Path], None]) 
     finally:
         path.write_bytes(content)
     assert result.exit_code == DAMAGED
+    assert "state.json" in verdict(result)
+
+
+def test_without_its_state_an_archive_is_not_written_to(sandbox: Serve, tmp_path: Path) -> None:
+    drift, folder = sandbox(2), tmp_path / "archive"
+    archive(drift, folder)
+    remove(folder / "state.json")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    result = archive(drift, folder)
+    assert result.exit_code == DAMAGED
+    assert "state.json is missing. Put back a copy, or begin in a new folder." in result.stderr
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_a_damaged_archive_is_not_written_to(sandbox: Serve, tmp_path: Path) -> None:
@@ -388,7 +410,7 @@ def test_a_full_disk(sandbox: Serve, tmp_path: Path) -> None:
     *_, line = run.stderr.splitlines()
     assert "can't be written: File too large. What was written before is safe." in line
     assert "Traceback" not in run.stderr
-    assert verdict(archive(drift, folder)) == "complete"
+    assert verdict(archive(drift, folder)) == "complete as of then"
     holds(folder, drift.account)
 
 
@@ -437,13 +459,13 @@ def test_what_was_complete_stays_so_when_drift_can_not_be_asked(
     assert before <= as_of <= min(of["read_to_end_at"] for of in report["streams"].values())
     said = f"complete as of {as_of[:10]} {as_of[11:16]} UTC; what is newer is not all there: "
     said += "Drift refused the token (401): all 15 streams"
-    assert (result.exit_code, verdict(result)) == (NOT_COMPLETE, said)
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (NOT_COMPLETE, said)
     checked = call(str(folder), "--check")
-    assert (checked.exit_code, verdict(checked)) == (COMPLETE, said)
+    assert (checked.exit_code, checked.stdout.splitlines()[-1]) == (COMPLETE, said)
     assert said[1:] in (folder / "pages" / "index.html").read_text()
     assert {path.name: path.read_bytes() for path in (folder / "data").iterdir()} == held
     drift.fault = None
-    assert verdict(archive(drift, folder)) == "complete"
+    assert verdict(archive(drift, folder)) == "complete as of then"
     assert json.loads((folder / "report.json").read_text())["complete_as_of"] >= as_of
 
 
@@ -461,7 +483,7 @@ def test_what_broke_off_while_it_was_brought_up_to_date_is_complete_as_of_before
     )
     result = archive(drift, folder)
     assert result.exit_code == NOT_COMPLETE
-    assert verdict(result).startswith("complete as of ")
+    assert verdict(result).startswith("complete as of then; ")
     why = "attachments, messages: not read to the end (Drift refused the token (401))"
     assert verdict(result).endswith(f"; what is newer is not all there: {why}")
     without = json.loads((folder / "report.json").read_text())["without"]["messages"]

@@ -135,7 +135,7 @@ def test_no_page_is_too_long(read: tuple[Path, Account]) -> None:
 def test_the_first_page_says_whether_it_is_complete(
     read: tuple[Path, Account], sandbox: Callable[..., Sandbox], tmp_path: Path
 ) -> None:
-    assert "Complete on 2" in pages(read[0])["index.html"]
+    assert "Complete as of 2" in pages(read[0])["index.html"]
     drift = sandbox(UndatedAccount(3))
     drift.fault = items_never_load(list(drift.account.conversations)[:1], error(500, "x", "no"))
     result = call(*arguments(drift, tmp_path / "archive", max_retries=0))

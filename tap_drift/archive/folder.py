@@ -90,10 +90,14 @@ class Folder:
         """Whether there is an archive."""
         return (self.path / STATE).exists()
 
-    @property
-    def is_headless(self) -> bool:
-        """Whether all that is missing of an archive is what vouches for it."""
-        return not self.exists and any((self.path / "data").glob("*.jsonl.gz"))
+    def _look_for_state(self) -> None:
+        """Tell an archive whose `state.json` was lost from a folder with other things.
+
+        Raises:
+            ArchiveEnd: It was lost.
+        """
+        if not self.exists and any((self.path / "data").glob("*.jsonl.gz")):
+            raise ArchiveEnd(DAMAGED, f"damaged: {STATE} is missing. {WAY_OUT}")
 
     def load(self) -> Self:
         """Read what `state.json` says.
@@ -105,8 +109,7 @@ class Folder:
             content = (self.path / STATE).read_bytes()
             self.contents = msgspec.json.decode(content, type=Contents)
         except (FileNotFoundError, NotADirectoryError):
-            if self.is_headless:
-                raise ArchiveEnd(DAMAGED, f"damaged: {STATE} is missing. {WAY_OUT}") from None
+            self._look_for_state()
             raise ArchiveEnd(NO_ARCHIVE, f"{self.path} holds no archive.") from None
         except OSError as error:
             raise ArchiveEnd(FAILED, f"{self.path} can't be read: {error}") from None
@@ -148,7 +151,8 @@ class Folder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             others = {path.name for path in self.path.iterdir()} - {LOCK, aside(STATE)}
-            if others and not self.exists and not self.is_headless:
+            self._look_for_state()
+            if others and not self.exists:
                 text = f"{self.path} is not empty, and holds no archive. Name another folder."
                 raise ArchiveEnd(FAILED, text)
             self._lock.acquire()

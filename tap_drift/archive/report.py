@@ -135,21 +135,20 @@ def as_text(report: Json) -> str:
 
 
 def verdict(report: Json, on: str = "") -> str:
-    """Say whether an archive is complete.
+    """Say whether an archive is complete, and as of when.
 
     Args:
         report: What is in it.
-        on: When that was found, in words, with a space before them.
+        on: When it was found not to be, in words, with a space before them.
     """
     why, at, limits = "; ".join(report["why_not"]), report["complete_as_of"], ""
     if report["complete_within"]:
         limits = f" (as far as was asked for: {report['complete_within']})"
-    if report["complete"]:
-        return f"complete{on}{limits}"
-    if at:
-        time = f"{at[:10]} {at[11:16]} UTC"
-        return f"complete as of {time}{limits}; what is newer is not all there: {why}"
-    return f"not complete{on}: {why}"
+    if not at:
+        return f"not complete{on}: {why}"
+    # Always with the time, since a run may read some of the streams again, and others not.
+    complete = f"complete as of {at[:10]} {at[11:16]} UTC{limits}"
+    return complete if report["complete"] else f"{complete}; what is newer is not all there: {why}"
 
 
 def _stream(
