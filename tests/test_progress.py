@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -336,15 +337,20 @@ def rows(stderr: str) -> list[list[str]]:
 def test_a_run_ends_with_a_table_and_the_cause(sandbox: Serve, tmp_path: Path) -> None:
     drift = sandbox(6)
     (bad, *_) = drift.account.conversations
-    drift.fault = lambda sandbox, request: (
-        error(400, "validation_error", "No")
-        if request.path.endswith(f"/{bad}/messages")
-        else forbidden("/users/list", "/accounts")(sandbox, request)
-    )
+
+    def fault(drift: Sandbox, request: Request) -> Response | None:
+        if request.path == "/conversations/list":
+            time.sleep(0.4)  # so that what failed before would show more than no time
+        if request.path.endswith(f"/{bad}/messages"):
+            return error(400, "validation_error", "No")
+        return forbidden("/users/list", "/accounts")(drift, request)
+
+    drift.fault = fault
     catalog = selecting("users", "accounts", "conversations", "messages")
     output = run_tap(tmp_path, settings(drift), None, catalog)
     assert output.exit_code == 1
     number = len(output.records("messages"))
+    assert all(row[3] == "0" for row in rows(output.stderr)[1:3])
     heading, *body = rows(output.stderr)
     assert heading == ["stream", "records", "requests", "seconds", "how it ended", "owed"]
     assert [[*row[:3], *row[4:]] for row in body] == [

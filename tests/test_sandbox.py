@@ -165,6 +165,15 @@ def test_it_speaks_the_form_of_the_list_that_is_asked_for(run: Run) -> None:
     assert len(json.loads(done.stdout.splitlines()[0])["data"]) == 3
 
 
+def test_what_broke_off_before_anything_was_asked_is_begun_anew(run: Run, tmp_path: Path) -> None:
+    half_made = tmp_path / "s/meltano.db"
+    run("no-such-command")
+    for is_kept in (False, True):
+        half_made.write_text("half of it")
+        run(sys.executable, "-c", SHOW)
+        assert half_made.exists() == is_kept
+
+
 def test_it_names_a_command_that_is_not_there(run: Run) -> None:
     done = run("no-such-command")
     assert done.returncode == 127

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -179,6 +181,34 @@ def test_an_empty_variable_is_not_set(sandbox: Callable[..., Sandbox]) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count('"RECORD"') == 3
     assert drift.requests[0] == "/conversations/list?limit=50"
+
+
+def test_a_file_of_settings_that_can_not_be_read_is_named(
+    sandbox: Callable[..., Sandbox], tmp_path: Path
+) -> None:
+    (spoilt := tmp_path / "spoilt.json").write_text("{")
+    for path, exit_code in ((spoilt, 1), (tmp_path / "missing.json", 2)):
+        done = subprocess.run(
+            command("--config", str(path)), check=False, capture_output=True, text=True
+        )
+        assert done.returncode == exit_code
+        assert path.name in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+
+
+def test_a_variable_that_is_mistyped_is_warned_of_also_where_meltano_reads_it(
+    sandbox: Callable[..., Sandbox], tmp_path: Path
+) -> None:
+    (config := tmp_path / "config.json").write_text(json.dumps(settings(sandbox(1))))
+    done = subprocess.run(
+        command("--config", str(config)),
+        check=False,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"TAP_DRIFT_STARTDATE": "2024-01-01"},
+    )
+    assert done.returncode == 0
+    assert "Did you mean 'TAP_DRIFT_START_DATE'?" in done.stderr
 
 
 def test_a_variable_that_is_mistyped_is_warned_of(sandbox: Callable[..., Sandbox]) -> None:
