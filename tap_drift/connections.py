@@ -20,7 +20,7 @@ import requests
 import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies, select_proxy
-from urllib3.response import GzipDecoderState
+from urllib3.response import GzipDecoder, GzipDecoderState
 
 from tap_drift.compat import override
 from tap_drift.errors import ClosedMeanwhileError, DriftError, TooLargeError
@@ -178,6 +178,7 @@ def read_within(response: requests.Response, limits: Limits) -> bytes:
         return b""
     limits.renewed = not limits.whole
     content = bytearray()
+    _init_decoder(response.raw)
     try:
         for part in response.raw.stream(2**16, decode_content=True):
             content += part
@@ -188,6 +189,19 @@ def read_within(response: requests.Response, limits: Limits) -> bytes:
     if (content or response.raw.tell()) and _is_cut(getattr(response.raw, "_decoder", None)):
         raise http.client.IncompleteRead(bytes(content))
     return bytes(content)
+
+
+def _init_decoder(raw: Any) -> None:
+    """Let nothing be asked for at the end of what was packed by gzip.
+
+    Nothing is left then. From Python 3.14.8 on, it is an error to ask if there was more after the
+    end, which urllib3 passes over: see its issue 5268.
+    """
+    raw._init_decoder()  # noqa: SLF001
+    decoder = raw._decoder  # noqa: SLF001
+    for layer in getattr(decoder, "_decoders", [decoder]):
+        if isinstance(layer, GzipDecoder):
+            layer.flush = bytes  # type: ignore[method-assign]
 
 
 def _is_cut(decoder: Any) -> bool:
