@@ -9,6 +9,7 @@ import ipaddress
 import logging
 import os
 import time
+import zlib
 from contextvars import ContextVar
 from functools import cache
 from http.cookiejar import DefaultCookiePolicy
@@ -184,7 +185,7 @@ def read_within(response: requests.Response, limits: Limits) -> bytes:
             content += part
             if len(content) > limits.largest:
                 raise TooLargeError
-    except ValueError as error:  # urllib3 tries to read a chunk of a size below 0
+    except (ValueError, zlib.error) as error:  # such as a chunk of a size below 0
         raise http.client.HTTPException from error
     if (content or response.raw.tell()) and _is_cut(getattr(response.raw, "_decoder", None)):
         raise http.client.IncompleteRead(bytes(content))
