@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 for name in list(os.environ):  # what a developer's shell has exported is not what is tested
     if name.startswith(("TAP_DRIFT_", "TARGET_", "MELTANO_")):
         del os.environ[name]
+# Each of the many processes that tests begin would compile all that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.hookimpl(tryfirst=True)  # marks are for `-m` to see
