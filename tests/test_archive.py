@@ -229,11 +229,14 @@ def test_only_some_streams(sandbox: Serve, tmp_path: Path) -> None:
 def test_what_is_not_read_again_is_complete_as_of_before(sandbox: Serve, tmp_path: Path) -> None:
     drift, folder = sandbox(2), tmp_path / "archive"
     archive(drift, folder)
-    before = json.loads((folder / "report.json").read_text())["complete_as_of"]
-    archive(drift, folder, "--streams", "users")
-    report = json.loads((folder / "report.json").read_text())
-    assert report["complete_as_of"] == before
-    assert report["streams"]["users"]["read_to_end_at"] > before
+    state = json.loads((folder / "state.json").read_text())
+    for stream in state["streams"].values():
+        stream["as_of"] = "2026-01-02T03:04:05Z"
+    (folder / "state.json").write_text(json.dumps(state))
+    for more, is_as_of_before in ((["--streams", "users"], True), ([], False)):
+        result = archive(drift, folder, *more)
+        is_old = result.stdout.endswith("complete as of 2026-01-02 03:04 UTC\n")
+        assert (result.exit_code, is_old) == (COMPLETE, is_as_of_before)
 
 
 def test_limits_are_part_of_the_verdict(sandbox: Serve, tmp_path: Path) -> None:
