@@ -403,7 +403,8 @@ def test_a_folder_that_can_not_be_written(sandbox: Serve, tmp_path: Path) -> Non
 def test_a_full_disk(sandbox: Serve, tmp_path: Path) -> None:
     drift, folder = sandbox(80), tmp_path / "archive"
     limited = (
-        "import resource, runpy, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "sys.dont_write_bytecode = True;"  # else compiled modules would be cut, and stay so
         "resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000));"
         "runpy.run_module('tap_drift.archive', run_name='__main__')"
     )
